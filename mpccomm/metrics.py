@@ -43,7 +43,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
-from time import perf_counter
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
@@ -126,7 +125,7 @@ class _Pools(Collector):
     def add(self, engine: Engine) -> None:
         with _adding:
             if engine not in self._meters:
-                meter = self._meters[engine] = _Meter()
+                meter = self._meters[engine] = _Meter(engine.loop_owner.clock)
                 engine.observe(meter)
 
     def describe(self) -> Iterable[Metric]:
@@ -241,14 +240,14 @@ class _Wait:
 
     def __init__(self, meter: _Meter, involved: Involved) -> None:
         self.involved = involved
-        self.begun = perf_counter()
+        self.begun = meter.clock()
         self.ended = False
         self._meter = meter
         meter.lasting.add(ref(self, meter.lasting.discard))
 
     def end(self) -> None:
         """It waits no longer."""
-        seconds = perf_counter() - self.begun
+        seconds = self._meter.clock() - self.begun
         self.ended = True  # before it is among those that have ended: a reader counts it there or here, never twice
         for party, sends in set(self.involved):  # one call, however many messages of a party it is for
             self._meter.waited[sends].add(party, seconds)
@@ -257,7 +256,9 @@ class _Wait:
 class _Meter:
     """The observer that measures, see `mpccomm.engine.observer`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        """What time it is for the pool, in seconds."""
         self.deliveries = _Times()
         self.waited = _Times(), _Times()
         """Of the waits that have ended: for messages, and for deliveries."""
@@ -269,7 +270,7 @@ class _Meter:
         """Return how long calls have waited for a party until now. It never becomes less."""
         lasting = [wait for reference in copied(self.lasting.copy) if (wait := reference()) is not None]
         _, ended = self.waited[sends].of(party)
-        now = perf_counter()
+        now = self.clock()
         waited = sum(now - wait.begun for wait in lasting if not wait.ended and (party, sends) in wait.involved)
         # A wait that ends right here is missed until the next time.
         self._told[party, sends] = told = max(ended + waited, self._told.get((party, sends), 0.0))
@@ -277,7 +278,7 @@ class _Meter:
 
     def delivered(self, party: str, message: Outgoing) -> None:
         """Measure how long it took."""
-        self.deliveries.add(party, perf_counter() - message.called[1])
+        self.deliveries.add(party, self.clock() - message.called[1])
 
     def waits(self, involved: Involved) -> Callable[[], None]:
         """Measure the time until the function that is returned is called."""

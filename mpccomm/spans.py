@@ -84,7 +84,7 @@ def instrument(pool: BasePool, tracer_provider: TracerProvider | None = None, *,
     :param propagate: let the context of a span travel with its message
     """
     engine = engine_of(pool)
-    spans = _Spans(get_tracer("mpccomm", tracer_provider=tracer_provider), propagate)
+    spans = _Spans(get_tracer("mpccomm", tracer_provider=tracer_provider), propagate, engine.loop_owner.clock)
     owner = engine.loop_owner
     with _changing:
         former = [one for one in (owner.observers.all if owner.observers else ()) if isinstance(one, _Guarded)]
@@ -102,9 +102,10 @@ class _Guarded(Careful):
 class _Spans:
     """The observer that makes them, see `mpccomm.engine.observer`."""
 
-    def __init__(self, tracer: Tracer, propagate: bool) -> None:
+    def __init__(self, tracer: Tracer, propagate: bool, clock: Callable[[], float]) -> None:
         self._tracer = tracer
         self._propagate = propagate
+        self._clock = clock
 
     def sends(self, party: str, message: Outgoing) -> bytes:
         """Begin a span."""
@@ -140,7 +141,7 @@ class _Spans:
     def waits(self, involved: Involved) -> Callable[[], None]:
         """Keep since when: if it ends with a message, that is when its span began."""
         since = time.time_ns()
-        return lambda: _keep(_Wait(since, time.perf_counter(), involved))
+        return lambda: _keep(_Wait(since, self._clock(), involved))
 
     def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
         """Make a span of a receive that has just ended."""
@@ -157,11 +158,11 @@ class _Spans:
         span.end()
         # It may have waited for several messages.
         if waited:
-            _keep(wait._replace(ended=time.perf_counter()))
+            _keep(wait._replace(ended=self._clock()))
 
     def missed(self, party: str, key: Key, since: float, error: BaseException) -> None:
         """Make a span of a receive that has failed."""
-        waited = time.perf_counter() - since if since else 0.0
+        waited = self._clock() - since if since else 0.0
         span = self._tracer.start_span(
             f"receive {party}",
             kind=SpanKind.CONSUMER,

@@ -140,7 +140,7 @@ async def test_a_wait_counts_while_it_lasts_and_not_twice_when_it_has_ended(kind
 
 
 def test_a_wait_that_ends_while_it_is_read_is_never_counted_twice_and_the_sum_never_falls() -> None:
-    meter = metrics._Meter()
+    meter = metrics._Meter(time.perf_counter)
     times = meter.waited[False]
     ended = times.of
     end = meter.waits((("Bob", False),))
@@ -159,14 +159,14 @@ def test_a_wait_that_ends_while_it_is_read_is_never_counted_twice_and_the_sum_ne
 
 
 def test_a_call_for_several_messages_of_a_party_waits_once() -> None:
-    meter = metrics._Meter()
+    meter = metrics._Meter(time.perf_counter)
     meter.waits((("Bob", False), ("Bob", False)))()
     buckets, _ = meter.waited[False].of("Bob")
     assert buckets[-1] == ("+Inf", 1)
 
 
 def test_a_wait_whose_end_is_never_told_does_not_go_on() -> None:
-    meter = metrics._Meter()
+    meter = metrics._Meter(time.perf_counter)
     end = meter.waits((("Bob", False),))
     before = meter.seconds("Bob", sends=False)
     del end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, TypeVar
 from weakref import WeakValueDictionary
 
@@ -108,7 +107,7 @@ class BaseChannel:
 
         :param seconds: from when it is entered; None for no limit
         """
-        return PoolDeadline(self._engine, seconds)
+        return PoolDeadline(self._engine.loop_owner, seconds)
 
     # -- ids -----------------------------------------------------------------------------------------------------------
 
@@ -171,7 +170,7 @@ class BaseChannel:
             check_expect(expect)
         limit = None if timeout is None or timeout is UNSET else receive_limit(timeout)
         if entered.last() is not None:
-            limit = tightened(engine, limit)
+            limit = tightened(engine.loop_owner, limit)
         owner = engine.loop_owner
         if not engine.lifecycle.at_work or owner.forgotten or owner.suspect:
             self._enter()
@@ -192,7 +191,7 @@ class BaseChannel:
         """Return the receives of one message from each of the parties, not started yet; one of them may have been removed."""
         check_id_type(msg_id)
         check_expect(expect)
-        limit = tightened(self._engine, receive_limit(timeout))
+        limit = tightened(self._engine.loop_owner, receive_limit(timeout))
         calls = [ReceiveCall(party, *self._key(party, msg_id), limit, expect) for party in parties]
         self._enter()
         return calls
@@ -268,7 +267,7 @@ class BaseChannel:
         # As `LoopOwner.lane`, in fewer steps since this is known to be the thread of the loop.
         called = None
         if owner.observers is not None:
-            called = of_tasks.get(running.get(owner.home)) or owner.lane(), perf_counter()
+            called = of_tasks.get(running.get(owner.home)) or owner.lane(), owner.clock()
         call = PlainSend(party, envelope, called, future)
         # The same as `LoopOwner.post` and `SendCall.start`, without a call.
         try:
@@ -303,13 +302,13 @@ class BaseChannel:
         engine = self._engine
         awaited = future is not None or watcher is not None
         if awaited and entered.last() is not None:
-            limits = limits_within(engine, limits)
+            limits = limits_within(engine.loop_owner, limits)
         owner = engine.loop_owner
         if not engine.lifecycle.at_work or owner.suspect or not awaited:
             self._enter()
         called = None
         if owner.observers is not None:
-            called = owner.lane(), perf_counter()
+            called = owner.lane(), owner.clock()
         wire_format, post = party.wire_format, self._post
         envelope = wire_format.encode_plain(message)
         encoded: Encoded | Plain = (envelope or b"",), False  # an `Encoded` takes longer to make than all its contents
@@ -353,14 +352,14 @@ class BaseChannel:
         parties = self._alike(names)
         keys = [self._key(party, msg_id) for party in parties]
         if watcher is not None:
-            limits = limits_within(self._engine, limits)
+            limits = limits_within(self._engine.loop_owner, limits)
         self._enter()
         engine = self._engine
         awaited = watcher is not None
         serialising = Serialising(engine.serialising)
         try:
             owner = engine.loop_owner
-            called = None if owner.observers is None else (owner.lane(), perf_counter())
+            called = None if owner.observers is None else (owner.lane(), owner.clock())
             encoded = self._encode(parties, message, serialising, snapshot=not awaited)
             calls: list[SendCall] = [
                 SendCall(party, *key, encoded[party.wire_format], limits, awaited, called)

@@ -18,7 +18,6 @@ from mpccomm.engine.error_messages import ByName
 from mpccomm.engine.explain import explain, explain_if_asked
 from mpccomm.engine.handlers import Handler, ServerHandle
 from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, linger_limit, names_of, seconds, send_limits
-from mpccomm.engine.party import Party
 from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
@@ -299,7 +298,9 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def stats(self) -> Stats:
         """Messages, bytes, retries, reconnects and round-trip time: a mapping from the names of the parties, with their total."""
         engine = self._engine
-        return Stats({name: stats_of(party) for name, party in engine.parties.items()}, engine.history, Party.clock())
+        return Stats(
+            {name: stats_of(party) for name, party in engine.parties.items()}, engine.history, engine.loop_owner.clock()
+        )
 
     # -- where the time goes -------------------------------------------------------------------------------------------
 
@@ -371,7 +372,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
             raise ValueError(
                 f"wait_ready can't take {limit!r} seconds; 0 looks whether all are there, None waits without limit"
             )
-        return tightened(self._engine, limit)
+        return tightened(self._engine.loop_owner, limit)
 
     def _linger_limit(self, linger: float | Unset) -> float:
         return linger_limit(linger, self._engine.settings.linger)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Self
 
 from mpccomm.display import number_text
+from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.options import SendLimits, seconds
 from mpccomm.engine.scopes import Block, Stay, Stays
 from mpccomm.errors import CommunicationTimeoutError
@@ -18,7 +18,7 @@ class PoolDeadline(Block["_Stay"]):
     Such deadlines nest.
     """
 
-    def __init__(self, owner: object, limit: float | None) -> None:
+    def __init__(self, owner: LoopOwner, limit: float | None) -> None:
         given = seconds(limit)
         found = math.inf if given is None else given
         if not found >= 0:
@@ -26,7 +26,7 @@ class PoolDeadline(Block["_Stay"]):
         super().__init__(entered, f"<a deadline of {number_text(found, 6)} s>")
         self.seconds = found
         self._owner = owner
-        self._at = time.monotonic() + found
+        self._at = owner.clock() + found
 
     def _begin(self, outer: _Stay | None) -> _Stay:
         """Begin to count the time."""
@@ -37,7 +37,7 @@ class PoolDeadline(Block["_Stay"]):
     @property
     def left(self) -> float:
         """Seconds that are left, since it was entered last."""
-        return max(self._at - time.monotonic(), 0.0)
+        return max(self._at - self._owner.clock(), 0.0)
 
 
 class _Stay(Stay):
@@ -46,10 +46,10 @@ class _Stay(Stay):
     __slots__ = ("at", "owner", "seconds")
 
     def __init__(self, block: PoolDeadline, outer: _Stay | None) -> None:
-        super().__init__(block, outer)
         self.owner = block._owner
+        super().__init__(block, outer, self.owner.clock)
         self.seconds = block.seconds
-        self.at = time.monotonic() + block.seconds
+        self.at = self.owner.clock() + block.seconds
 
 
 entered: Stays[_Stay] = Stays("mpccomm.deadline")
@@ -76,17 +76,17 @@ class CallRemainder(_Remainder):
     """What is left of the limit of a call that waits several times."""
 
 
-def tightened(owner: object, limit: float | None) -> float | None:
+def tightened(owner: LoopOwner, limit: float | None) -> float | None:
     """Return the limit of a call, or what is left of the pool's deadlines around it, whichever is less."""
     for stay in entered:
         if stay.owner is owner:
-            left = max(stay.at - time.monotonic(), 0.0)
+            left = max(stay.at - owner.clock(), 0.0)
             if left < (math.inf if limit is None else limit):
                 limit = RemainingTime(left, stay.seconds)
     return limit
 
 
-def limits_within(owner: object, limits: SendLimits) -> SendLimits:
+def limits_within(owner: LoopOwner, limits: SendLimits) -> SendLimits:
     """Return the limits of a send, tightened by the deadlines around it.
 
     :raises CommunicationTimeoutError: nothing is left
@@ -104,16 +104,17 @@ def limits_within(owner: object, limits: SendLimits) -> SendLimits:
 class Deadline:
     """One time limit for all of a call that waits several times."""
 
-    def __init__(self, timeout: float | None, owner: object = None) -> None:
+    def __init__(self, timeout: float | None, owner: LoopOwner) -> None:
         self.timeout = timeout = tightened(owner, timeout)
-        self._at = None if timeout is None else time.monotonic() + timeout
+        self._clock = owner.clock
+        self._at = None if timeout is None else self._clock() + timeout
 
     @property
     def left(self) -> float | None:
         """Seconds; None without limit."""
         if self._at is None:
             return None
-        left = max(self._at - time.monotonic(), 0.0)
+        left = max(self._at - self._clock(), 0.0)
         if isinstance(self.timeout, RemainingTime):
             return RemainingTime(left, self.timeout.of)
         assert self.timeout is not None

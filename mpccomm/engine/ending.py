@@ -208,7 +208,7 @@ class PoolEnding:
         :param forgotten: the program dropped the pool without closing it, and perhaps makes another one at the same port
         """
         engine = self._engine
-        self._lingering.begin(Party.clock(), engine.settings.linger)
+        self._lingering.begin(engine.loop_owner.clock(), engine.settings.linger)
 
         def begin() -> None:
             if engine.lifecycle.state is PoolState.RUNNING:
@@ -249,7 +249,7 @@ class PoolEnding:
         if not engine.loop_owner.settled:
             engine.close_unused()
             return
-        mine = self._lingering.begin(Party.clock(), linger)
+        mine = self._lingering.begin(engine.loop_owner.clock(), linger)
         task = self._begin(leave) if self._task is None else self._task
         try:
             await self._in_time(task)
@@ -266,9 +266,9 @@ class PoolEnding:
     async def _in_time(self, task: asyncio.Task[None]) -> None:
         """Wait for the end, and not for ever where asyncio has lost a part of it by what a signal handler raised."""
         engine = self._engine
-        while not task.done() and (left := self._until() - Party.clock()) > 0:
+        while not task.done() and (left := self._until() - engine.loop_owner.clock()) > 0:
             await asyncio.wait((task,), timeout=left)
-        now = Party.clock()
+        now = engine.loop_owner.clock()
         lingers = min(max(self.deadline(now) - now, 0), _LONG)
         left, for_readers = _LAST, math.ceil(PATIENCE * lingers)
         while left and not task.done():
@@ -371,7 +371,7 @@ class PoolEnding:
     def _tell_of_lingering(self, parties: Sequence[Party]) -> None:
         engine = self._engine
         self._notice = engine.loop_owner.loop.call_later(_TOLD_AGAIN, self._tell_of_lingering, parties)
-        seconds = self.deadline(self._moved) - Party.clock()
+        seconds = self.deadline(self._moved) - engine.loop_owner.clock()
         if seconds > 0:
             tell_of_lingering(engine.log, [party for party in parties if not party.closed], seconds)
 
@@ -399,7 +399,7 @@ class PoolEnding:
         for party in parties:
             party.resume()
         if self._task is None:
-            self._lingering.begin(Party.clock(), engine.settings.linger)
+            self._lingering.begin(engine.loop_owner.clock(), engine.settings.linger)
             self._begin(self._give_up_split)
         self._split_told = True
         engine.log(LogEvent.SPLIT, "%s", str(self.split))

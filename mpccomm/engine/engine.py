@@ -76,7 +76,7 @@ class Engine:
         self.logged = LoggedPool(name)
         self.log = authentication.log = EventLog(self.logged)
         authentication.announce()
-        self.loop_owner = LoopOwner(self.log)
+        self.loop_owner = LoopOwner(self.log, network.clock)
         self.loop_owner.grace = settings.interrupt_grace
         self.failures = Failures(self.loop_owner)
         self.callbacks = Callbacks(self.loop_owner)
@@ -373,7 +373,7 @@ class Engine:
         self._older = []
         if self.lifecycle.state is PoolState.CLOSED:
             return
-        self.ending.running_since = Party.clock()
+        self.ending.running_since = self.loop_owner.clock()
         # A pool that was told to end before it could begin still dials, to deliver its messages; it listens no more.
         if self.lifecycle.usable:
             self.server.start(self.settings)
@@ -451,14 +451,14 @@ class Engine:
         self.callbacks.notice(timing.waiting_notice)
         for trace in self.traces:
             trace.look()
-        self.history.sample(Party.clock(), self.parties.values())
+        self.history.sample(self.loop_owner.clock(), self.parties.values())
         self.authentication.look_at_the_date()
         stirring = [party for party in self.parties.values() if party.tick()]
         leaving = [party for party in self.removals.leaving if party.tick()]
         for party in (*stirring, *leaving):
             if party.host.stale:
                 self._spawn(party.host.refresh())
-        tell_of_absent(self.log, stirring, Party.clock())
+        tell_of_absent(self.log, stirring, self.loop_owner.clock())
 
     # -- for all parties together --------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ store, before which nothing of it has happened; so a call can be taken up again 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from mpccomm.codec import Encoded
@@ -290,7 +289,7 @@ class GroupChannel(BaseChannel):
         serialising = Serialising(self._engine.serialising)
         try:
             owner = self._engine.loop_owner
-            called = None if owner.observers is None else (owner.lane(), perf_counter())
+            called = None if owner.observers is None else (owner.lane(), owner.clock())
             encoded = self._encoded(messages, serialising)
             # Values of which one can't be encoded leave no trace. Any other send is noted before it begins.
             call.begin()
@@ -429,7 +428,7 @@ class GroupCalls:
         limit = seconds(timeout)
         if limit is not None and not limit > 0:
             raise ValueError(f"a group's call can't take {timeout!r} seconds; None waits without limit")
-        return Deadline(limit, self.channel.engine)
+        return Deadline(limit, self.channel.engine.loop_owner)
 
     def interrupted(self, call: GroupCall[Any]) -> None:
         """Note that the call has ended early: it is the one that can be resumed."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from threading import get_ident
-from time import sleep
+from time import perf_counter, sleep
 from typing import Any, Protocol, TypeVar
 
 from mpccomm.engine.lanes import lane, of_tasks, running
@@ -118,8 +118,10 @@ class LoopOwner:
     program_waits: Callable[[], bool] = staticmethod(lambda: False)
     """Whether the whole program stands still in calls of pools. On a loop of its own there may always be something else."""
 
-    def __init__(self, log: EventLog | None = None) -> None:
+    def __init__(self, log: EventLog | None = None, clock: Callable[[], float] = perf_counter) -> None:
         self.log = log or EventLog()
+        self.clock = clock
+        """What time it is for the pool, in seconds: a simulated network has a time of its own."""
         self.grace = 1.0
         """Seconds that an interrupted call may take to be withdrawn."""
         self.observers: Observers | None = None

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from mpccomm.display import plural
@@ -97,7 +96,7 @@ class Recorder:
         self._incarnation = incarnation
         self._parties = parties
         self._most = most
-        self._zero = perf_counter()
+        self._zero = owner.clock()
         self._wall = time.time_ns()
         self._books: dict[int, Book] = {}
         """The notes of messages, by peer."""
@@ -192,7 +191,7 @@ class Recorder:
 
     def failed(self, party: str, message: Outgoing, error: BaseException) -> None:
         """Note the send."""
-        note = self._unfinished(party, message, perf_counter(), type(error).__name__)
+        note = self._unfinished(party, message, self._owner.clock(), type(error).__name__)
         if message.number >= 0 or self._full:
             self._further.append(note)
         else:
@@ -210,11 +209,11 @@ class Recorder:
     def taken(self, party: str, message: Incoming) -> None:
         """Note when the result of a future was asked for."""
         if not self._full:
-            self._taken[self._peer(party), message.number] = perf_counter()
+            self._taken[self._peer(party), message.number] = self._owner.clock()
 
     def further_waits(self, involved: Involved) -> Callable[[], None]:
         """Note the time until the function that is returned is called."""
-        begun = lane(), perf_counter(), involved
+        begun = lane(), self._owner.clock(), involved
 
         def end() -> None:
             self._waits.pop(end, None)
@@ -228,7 +227,7 @@ class Recorder:
         self._add_wait(lane(), since, involved)
 
     def _add_wait(self, number: int, since: float, involved: Involved) -> None:
-        self._further.append(self._wait(number, since, involved, perf_counter()))
+        self._further.append(self._wait(number, since, involved, self._owner.clock()))
 
     def _wait(self, number: int, since: float, involved: Involved, until: float, *, goes_on: bool = False) -> Waited:
         to = [self._peer(name) for name, sends in involved if sends]
@@ -239,21 +238,21 @@ class Recorder:
         """Note what became of it; it may be another process of that party."""
         if connected:
             self._meet(party, self._link(party))
-        self._connections.append((self._peer(party), perf_counter(), connected))
+        self._connections.append((self._peer(party), self._owner.clock(), connected))
 
     def phase(self, path: str, stay: object, begins: bool) -> None:
         """Note when a phase begins and ends. It may end in another lane: a generator is closed where it happens to be."""
         if begins:
-            self._phases[stay] = path, lane(), perf_counter()
+            self._phases[stay] = path, lane(), self._owner.clock()
         elif (begun := self._phases.pop(stay, None)) is not None:
-            self._further.append(Stayed(*begun, perf_counter()))
+            self._further.append(Stayed(*begun, self._owner.clock()))
 
     # -- the record ------------------------------------------------------------------------------------------------
 
     def record(self) -> PartyRecord:
         """Return what was noted up to now. From any thread."""
         made = Making(self._zero, self._lanes)
-        now = perf_counter()
+        now = self._owner.clock()
         for book in list(self._books.values()):
             made.add_messages(book, dict(self._taken))
         for note in (*list(self._others), *self._going_on(now)):
@@ -262,7 +261,7 @@ class Recorder:
         return PartyRecord(
             self._name,
             self._incarnation.hex(),
-            clock_name(),
+            clock_name(self._owner.clock),
             round(self._zero * 1e9),
             self._wall,
             made.at(now),
@@ -297,10 +296,12 @@ class Recorder:
                     yield self._unfinished(name, message, now, "")
 
 
-def clock_name() -> str:
-    """Return a name for the clock that `time.perf_counter` reads here: another on each machine, and in each time namespace."""
+def clock_name(clock: Callable[[], float]) -> str:
+    """Return a name for a clock. That of `time.perf_counter` has another on each machine, and in each time namespace."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/time")
     except OSError:
         text = f"{platform.node()} {uuid.getnode()}"
+    if clock is not time.perf_counter:
+        text += f"{os.getpid()} {id(clock)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

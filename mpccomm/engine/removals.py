@@ -58,12 +58,12 @@ class Removals:
 
     def start(self, party: Party) -> None:
         """Deliver what was sent to a party, and tell it that it was removed."""
-        self.until = max(self.until, Party.clock() + self._linger)
+        self.until = max(self.until, party.clock() + self._linger)
         self.leaving[party] = self._spawn(self._part(party))
 
     async def _part(self, party: Party) -> None:
         party.fail_receives(Cause(GivenUp.REMOVED))
-        now = Party.clock()
+        now = party.clock()
 
         def deadline(moved: float) -> float:
             until = max(now, moved) + self._linger

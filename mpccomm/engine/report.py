@@ -249,7 +249,7 @@ class _Stay(Stay):
     """The names of the phases that it was entered in, and its own."""
 
     def __init__(self, block: Phase, outer: _Stay | None, reporter: Reporter, owner: LoopOwner, name: str) -> None:
-        super().__init__(block, outer)
+        super().__init__(block, outer, owner.clock)
         self.reporter = reporter
         self.owner = owner
         around = _stays_of(reporter)
@@ -306,11 +306,11 @@ class _Span:
 class _Spans(tuple[_Span, ...]):
     """Those that the wait of one call is part of."""
 
-    __slots__ = ()
+    clock: Callable[[], float]
 
     def end(self) -> None:
         """The wait, which was counted in each of them, has ended."""
-        now = time.perf_counter()
+        now = self.clock()
         for span in self:
             span.waiting -= 1
             if not span.waiting:
@@ -388,7 +388,8 @@ class Reporter:
         self._threads = PerThread(_Thread, _merge)
         self._own = self._threads.local
         self._depths = Depths(owner)
-        self._begun = time.perf_counter(), time.process_time()
+        self._clock = owner.clock
+        self._begun = self._clock(), time.process_time()
         self._ended: tuple[float, float] | None = None
         self._stays: dict[str, deque[tuple[float, float, float, float]]] = {}
         """For each phase, when it was entered and left, by the clock and by CPU time."""
@@ -403,7 +404,7 @@ class Reporter:
 
     def enter(self, stay: _Stay) -> None:
         """A phase begins."""
-        stay.begun = time.perf_counter(), time.process_time()
+        stay.begun = self._clock(), time.process_time()
         self._open[id(stay)] = stay
         # The tasks that are made in the phase go on from this one.
         self._depths.scope()
@@ -414,7 +415,7 @@ class Reporter:
             return
         # Noted first: a stay that is noted twice, where a signal comes in between, counts once.
         stays = self._stays.setdefault(stay.path, deque())
-        stays.append((stay.begun[0], time.perf_counter(), stay.begun[1], time.process_time()))
+        stays.append((stay.begun[0], self._clock(), stay.begun[1], time.process_time()))
         self._open.pop(id(stay), None)
         if len(stays) > _MANY:
             stays.extend(_merged(_emptied(stays)))
@@ -504,7 +505,7 @@ class Reporter:
         spans = thread.whole_spans.get(involved) if _entered.last() is None else None
         if spans is None:
             spans = self._spans(thread, involved, self._paths())
-        now = time.perf_counter()
+        now = self._clock()
         for span in spans:
             if not span.waiting:
                 span.since = now
@@ -522,6 +523,7 @@ class Reporter:
                 tally = thread.tally(path, party)
                 found.append(tally.sending if sends else tally.receiving)
         spans = _Spans(found)
+        spans.clock = self._clock
         if len(involved) == 1:
             known[involved] = spans
         return spans
@@ -530,11 +532,11 @@ class Reporter:
 
     def end(self) -> None:
         """Let no more time count: the pool is ending, and its program waits for nothing any more."""
-        self._ended = time.perf_counter(), time.process_time()
+        self._ended = self._clock(), time.process_time()
 
     def report(self, pool: str, parties: Iterable[str]) -> Report:
         """Return what was counted up to now, or up to the end."""
-        now, cpu = self._ended or (time.perf_counter(), time.process_time())
+        now, cpu = self._ended or (self._clock(), time.process_time())
         threads = self._threads.all()
         lengths = {"": (now - self._begun[0], cpu - self._begun[1]), **self._lengths(now, cpu)}
         names = list(parties)

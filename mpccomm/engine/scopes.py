@@ -14,11 +14,10 @@ from __future__ import annotations
 import math
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from itertools import pairwise
-from time import perf_counter
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -26,15 +25,19 @@ S = TypeVar("S", bound="Stay")
 
 
 class Stay:
-    """One stay in a block, from entering to leaving it."""
+    """One stay in a block, from entering to leaving it.
 
-    __slots__ = ("_block", "outer", "over")
+    :param clock: that of the pool
+    """
 
-    def __init__(self, block: object, outer: Any) -> None:
+    __slots__ = ("_block", "_clock", "outer", "over")
+
+    def __init__(self, block: object, outer: Any, clock: Callable[[], float]) -> None:
         self._block = weakref.ref(block)
+        self._clock = clock
         self.outer = outer
         self.over = math.inf
-        """When it ended, by `time.perf_counter`."""
+        """When it ended, by that clock."""
 
     @property
     def block(self) -> object:
@@ -48,7 +51,7 @@ class Stay:
 
     def end(self) -> None:
         """Be over from now on; idempotent."""
-        self.over = min(self.over, perf_counter())
+        self.over = min(self.over, self._clock())
 
 
 class Stays(Generic[S]):

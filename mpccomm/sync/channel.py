@@ -264,7 +264,7 @@ class SyncMessages(SyncWaiting):
         :param expect: what each message has to be, as of `recv`
         """
         parties = self._parties_checked(handler_names, msg_id, expect)
-        return self._as_received(parties, msg_id, Deadline(receive_limit(timeout), self._engine), expect)
+        return self._as_received(parties, msg_id, Deadline(receive_limit(timeout), self._engine.loop_owner), expect)
 
     def _as_received(
         self,

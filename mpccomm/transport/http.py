@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from mpccomm.codec.wire_format import WIRE_FORMATS
@@ -21,6 +22,7 @@ class Web:
 
     tls = True
     wires = WIRE_FORMATS
+    clock = staticmethod(perf_counter)
 
     def bind(self, caller: str, addr: str, port: int) -> BoundSocket:
         """Return a listening socket."""

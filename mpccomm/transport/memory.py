@@ -50,7 +50,7 @@ from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.memory_stream import Pipe, Transit
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.reconnect import DialError, DialTerms
-from mpccomm.transport.skipping import SkippingLoop
+from mpccomm.transport.skipping import SkippingClock, SkippingLoop
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ class MemoryNetwork:
         self.delay: tuple[float, float] = low, high
         self.rate = speed
         self.repeat = repeat
+        self.clock = SkippingClock()
+        """What time it is there: later than elsewhere, by what `run` has skipped."""
         self.faults: list[Fault] = []
         """What went wrong so far, apart from what `cut` and `partition` did."""
         self._lock = threading.Lock()
@@ -238,7 +240,7 @@ class MemoryNetwork:
 
         Timeouts are skipped like everything else that is waited for. Not for `SyncPool`, which has a loop of its own.
         """
-        with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        with asyncio.Runner(loop_factory=partial(SkippingLoop, self.clock)) as runner:
             return runner.run(main)
 
     def firewall(self, *names: str) -> None:
@@ -385,6 +387,7 @@ class _SimulatedConnection:
         self.caller = caller
         self.callee = callee
         self.ends = {caller, callee}
+        self.clock = network.clock
         self._network = network
         self._number = number
         self._planned = planned

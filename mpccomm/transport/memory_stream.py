@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from mpccomm.transport.skipping import SkippingLoop
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
 
 _BATCHES = 8
@@ -35,6 +34,10 @@ class NetworkPath(Protocol):
     """The network between the two ends. Its methods are called in the thread of the end that sends."""
 
     @property
+    def clock(self) -> Callable[[], float]:
+        """The monotonic clock by which batches arrive, in seconds."""
+
+    @property
     def distance(self) -> float:
         """Seconds that a batch is on its way at least."""
 
@@ -56,6 +59,7 @@ class NetworkPath(Protocol):
 class IdealPath:
     """A path without delay or faults."""
 
+    clock = staticmethod(time.monotonic)
     distance: float = 0.0
     batch_size: int = MAX_MESSAGE
     capacity: int = 0
@@ -88,7 +92,7 @@ class _End(Stream):
         self._forth = forth
         self._most = (_BATCHES_FAR if path.distance else _BATCHES) + path.capacity
         self._arrived: deque[tuple[float, bytes | int | None]] = deque()
-        self._clock = loop.time if isinstance(loop, SkippingLoop) else time.monotonic
+        self._clock = path.clock
         self._latest = 0.0
         """When the last batch sent from here arrives."""
         self._coming: asyncio.TimerHandle | None = None

@@ -96,6 +96,10 @@ class Network(Protocol):
     """What binds ports for pools, and connects to them."""
 
     @property
+    def clock(self) -> Callable[[], float]:
+        """The monotonic clock of what happens there, in seconds; also until when its pools wait."""
+
+    @property
     def tls(self) -> bool:
         """Whether certificates can be shown."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, NamedTuple, Protocol, Self
@@ -303,7 +302,7 @@ class Dialler:
                 async with self._slots.one():
                     if not self._destination.needs_connection.is_set():
                         continue
-                    started = time.monotonic()
+                    started = self._destination.clock()
                     await self._attempt()
                 await self._pause(started)
 
@@ -335,7 +334,7 @@ class Dialler:
         else:
             self._unasked = 0
         pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
-        await self._unless_at_once(self._line.pause(started + pause - time.monotonic()))
+        await self._unless_at_once(self._line.pause(started + pause - destination.clock()))
 
     async def _unless_at_once(self, pausing: Awaitable[None]) -> None:
         """Await the end of a pause, or that the next attempt is to be made at once."""

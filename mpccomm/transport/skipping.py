@@ -17,24 +17,42 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class SkippingLoop(asyncio.SelectorEventLoop):
-    """Its `time` goes on by itself, and leaps over what would be waiting; not while something runs in an executor."""
+class SkippingClock:
+    """Tells the seconds of `time.perf_counter`, and all that were skipped."""
 
     def __init__(self) -> None:
         self._skipped = 0.0
         """Seconds that were not waited for."""
+
+    def __call__(self) -> float:
+        """Return what time it is."""
+        return time.perf_counter() + self._skipped
+
+    def skip(self, seconds: float) -> None:
+        """Be so much later."""
+        self._skipped += seconds
+
+
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """Its time goes on by itself, and leaps over what would be waiting; not while something runs in an executor.
+
+    :param clock: what time it is, for this loop and all who know the clock
+    """
+
+    def __init__(self, clock: SkippingClock) -> None:
+        self._clock = clock
         self._elsewhere = 0
         """What executors do for this loop now."""
         super().__init__(_SkippingSelector(self._skip))
 
     def time(self) -> float:
-        """Return the seconds of `time.monotonic`, and all that were skipped."""
-        return time.monotonic() + self._skipped
+        """Return what time it is."""
+        return self._clock()
 
     def _skip(self, seconds: float) -> bool:
         if self._elsewhere:
             return False
-        self._skipped += seconds
+        self._clock.skip(seconds)
         return True
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:

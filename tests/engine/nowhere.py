@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import Any, Self, cast
 
 from mpccomm import Settings
@@ -51,6 +52,7 @@ class Nowhere:
 
     tls = True
     wires = ("mpccomm",)
+    clock = staticmethod(perf_counter)
 
     def __init__(self) -> None:
         self.bound: list[FakePort] = []

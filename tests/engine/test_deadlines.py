@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,10 +18,11 @@ from mpccomm.engine.deadlines import (
     limits_within,
     tightened,
 )
+from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.errors import CommunicationTimeoutError
 
-ONE, OTHER = object(), object()
+ONE, OTHER = LoopOwner(), LoopOwner()
 
 
 def test_what_is_left_bounds_what_is_inside() -> None:
@@ -114,13 +114,12 @@ def test_how_it_is_said() -> None:
     assert describe_limit(CallRemainder(0.5, 5.0)) == "5 s", "how long it was: the call has waited several times"
 
 
-def test_one_limit_is_for_all_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_limit_is_for_all_of_a_call() -> None:
     clock = [100.0]
-    monkeypatch.setattr("mpccomm.engine.deadlines.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    limit = Deadline(10)
+    limit = Deadline(10, LoopOwner(clock=lambda: clock[0]))
     assert limit.left == 10
     clock[0] = 107
     assert limit.left == 3
     clock[0] = 120
     assert limit.left == 0
-    assert Deadline(None).left is None
+    assert Deadline(None, ONE).left is None

@@ -51,7 +51,7 @@ class FakeReceive:
 class FakeChannel:
     """Notes what is sent, asked for and dropped; ``values`` are what the others sent."""
 
-    engine = None
+    engine = SimpleNamespace(loop_owner=LoopOwner())
 
     def __init__(self) -> None:
         self.sent: list[tuple[Sequence[str], str, object]] = []
@@ -89,6 +89,9 @@ class FakeChannel:
         return self.sessions.setdefault(name, object())
 
 
+NO_DEADLINE = Deadline(None, LoopOwner())
+
+
 def new_space() -> IdSpace:
     engine = SimpleNamespace(loop_owner=LoopOwner())
     return IdSpace(cast(Any, engine), "alice", cast(Any, None))
@@ -113,7 +116,7 @@ def drive(call: GroupCall[Any], channel: FakeChannel) -> Any:
     call.running = True
     while not call.over:
         call.send()
-        call.request(Deadline(None))
+        call.request(NO_DEADLINE)
         call.take()
     call.running = False
     return call.redeem()
@@ -166,7 +169,7 @@ def test_one_that_receives_only_takes_its_numbers_too() -> None:
     before = call.state
     call.send()
     assert (before, call.state) == (GroupCallState.NEW, GroupCallState.BEGUN)
-    request = call.request(Deadline(None))
+    request = call.request(NO_DEADLINE)
     assert [part.asked[:2] for part in cast("list[FakeReceive]", request.parts)] == [("bob", "bcast 0")]
 
 
@@ -231,7 +234,7 @@ def test_what_was_received_before_an_interrupt_is_not_asked_for_again() -> None:
     channel.values = {"bob": "b", "carol": "c"}
     call = calls.make("both", make)
     call.send()
-    request = call.request(Deadline(None))
+    request = call.request(NO_DEADLINE)
     with pytest.raises(KeyboardInterrupt):
         call.take()
     request.cancel()
@@ -248,7 +251,7 @@ def test_what_can_not_be_read_fails_again_when_the_call_is_taken_up() -> None:
     channel.values = {"carol": "hers", "bob": error}
     call = allgather(calls)
     call.send()
-    request = call.request(Deadline(None))
+    request = call.request(NO_DEADLINE)
     with pytest.raises(DecodingError, match="not this one"):
         call.take()
     request.cancel()
@@ -256,7 +259,7 @@ def test_what_can_not_be_read_fails_again_when_the_call_is_taken_up() -> None:
     calls.interrupted(call)
     taken_up = calls.take_up()
     with pytest.raises(DecodingError, match="not this one"):
-        taken_up.request(Deadline(None))
+        taken_up.request(NO_DEADLINE)
 
 
 def brought(name: str) -> First:
@@ -303,7 +306,7 @@ def test_one_whose_result_is_here_leaves_nothing() -> None:
     calls, _channel = new_calls()
     call = allgather(calls)
     call.send()
-    call.request(Deadline(None))
+    call.request(NO_DEADLINE)
     call.take()
     assert call.over
     calls.interrupted(call)
@@ -318,10 +321,10 @@ def test_the_first_of_what_is_to_come_is_asked_for_from_all_and_then_from_the_re
     calls, _channel = new_calls()
     call = calls.make("as_received", lambda: collectives.as_received(MEMBERS, "mine"))
     call.send()
-    first = call.first(Deadline(None))
+    first = call.first(NO_DEADLINE)
     assert [part.party.name for part in first.parts] == ["carol", "bob"]
     assert call.read(brought("bob")) == ("bob", 1)
-    assert [part.party.name for part in call.first(Deadline(None)).parts] == ["carol"]
+    assert [part.party.name for part in call.first(NO_DEADLINE).parts] == ["carol"]
     assert call.to_come == ("carol",)
 
 
@@ -337,25 +340,19 @@ def test_one_that_can_not_be_read_is_the_error_of_the_call() -> None:
     with pytest.raises(DecodingError):
         call.read(cast(First, Bad()))
     with pytest.raises(DecodingError, match="not this one"):
-        call.request(Deadline(None))
+        call.request(NO_DEADLINE)
 
 
 # -- time ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def test_each_receive_has_what_is_left() -> None:
     now = [100.0]
-    monkeypatch.setattr("mpccomm.engine.deadlines.time", SimpleNamespace(monotonic=lambda: now[0]))
-    return now
-
-
-def test_each_receive_has_what_is_left(clock: list[float]) -> None:
     calls, _ = new_calls()
     call = allgather(calls)
     call.send()
-    limit = Deadline(10)
-    clock[0] = 104
+    limit = Deadline(10, LoopOwner(clock=lambda: now[0]))
+    now[0] = 104
     receives = [part for part in call.request(limit).parts if isinstance(part, FakeReceive)]
     assert [receive.asked[2] for receive in receives] == [6, 6]
 
@@ -364,7 +361,7 @@ def test_those_that_have_not_confirmed_are_named() -> None:
     calls, _ = new_calls()
     call = allgather(calls)
     call.send()
-    limit = Deadline(10)
+    limit = Deadline(10, LoopOwner())
     delivery = cast(Any, call.request(limit).parts[-1])
     delivery.calls[0].state = RequestState.DONE
     error = delivery._explain()

@@ -48,11 +48,8 @@ def test_one_that_refused_us_and_is_gone_is_told_of_with_its_refusal() -> None:
 
 def test_unreachable_since_the_connection_that_is_missing_was_lost() -> None:
     now = [100.0]
-
-    class Clocked(Party):
-        clock = staticmethod(lambda: now[0])
-
-    party = Clocked("Bob", LOCAL, 1, loop_owner=LoopOwner(), incarnation=b"a" * 16, settings=Settings())
+    owner = LoopOwner(clock=lambda: now[0])
+    party = Party("Bob", LOCAL, 1, loop_owner=owner, incarnation=b"a" * 16, settings=Settings())
     assert party._missing_since == 100
     for at, event in ((101, Connected(False)), (110, ConnectionSuspect())):
         now[0] = at
@@ -76,6 +73,20 @@ async def test_one_that_is_met_only_after_it_was_left_hears_that_at_once(reason:
     bob = new_link("b")
     Pair(party.link, bob).pump()
     assert bob.state is (PartyState.ABORTED if reason else PartyState.LEFT)
+
+
+async def test_the_others_are_told_where_a_pause_was_left_in_its_midst() -> None:
+    """A signal handler has raised in the dialler, as the pause before its next attempt ended."""
+    party = Party("Bob", LOCAL, 1, loop_owner=here(), incarnation=b"a" * 16, settings=Settings())
+    async with asyncio.timeout(None) as party.pause:
+        await asyncio.sleep(0)
+    bob = new_link("b")
+    pair = Pair(party.link, bob)
+    pair.pump()
+    party.flush()
+    await party.abort("the end of it", lambda _: party.clock())
+    pair.pump()
+    assert bob.state is PartyState.ABORTED
 
 
 @pytest.mark.parametrize("way", ["leave", "abort"])

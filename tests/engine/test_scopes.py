@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager, aclosing
 from typing import Any
@@ -28,7 +29,7 @@ class Some(Block[Stay]):
         super().__init__(ALL, name)
 
     def _begin(self, outer: Stay | None) -> Stay:
-        return Stay(self, outer)
+        return Stay(self, outer, time.perf_counter)
 
 
 def here() -> list[str]:
@@ -148,7 +149,7 @@ def in_phase(pool: Pool | SyncPool) -> list[str]:
 
 
 def bounded(pool: Pool | SyncPool) -> list[float]:
-    limit = tightened(pool._engine, None)
+    limit = tightened(pool._engine.loop_owner, None)
     return [limit.of] if isinstance(limit, RemainingTime) else []
 
 

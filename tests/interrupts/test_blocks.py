@@ -43,7 +43,7 @@ def began_to_leave(error: BaseException | None) -> bool:
 @pytest.mark.parametrize("kept", [False, True], ids=["in passing", "kept"])
 def test_a_deadline_does_not_stay_on(kind: Kind, kept: bool) -> None:
     with SyncPool() as pool:
-        owner = pool.pool._engine
+        owner = pool.pool._engine.loop_owner
         block = pool.deadline(100)
         with block:
             pass

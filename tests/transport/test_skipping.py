@@ -6,16 +6,17 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from mpccomm.transport.skipping import SkippingLoop
+from mpccomm.transport.skipping import SkippingClock, SkippingLoop
 
 
 def run(main: Callable[[], Awaitable[Any]]) -> tuple[Any, float, float]:
     """The result, and the seconds that passed on the loop's clock and on the wall."""
-    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+    with asyncio.Runner(loop_factory=partial(SkippingLoop, SkippingClock())) as runner:
         loop = runner.get_loop()
         before, begun = loop.time(), time.monotonic()
 
