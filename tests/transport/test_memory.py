@@ -248,7 +248,6 @@ def test_a_large_message_takes_what_its_size_and_the_line_say(delay: float, rate
     """However much of it is on its way at a time."""
 
     async def one_way(network: MemoryNetwork) -> float:
-        # In quick ones both dial where it takes long, and the second connection has a part of the line for a while.
         async with introduced(network, "alice", "bob", settings=Settings()) as (alice, bob):
             await alice.wait_ready(LIMIT)
             start = asyncio.get_running_loop().time()
@@ -263,7 +262,10 @@ def test_a_large_message_takes_what_its_size_and_the_line_say(delay: float, rate
     took = network.run(one_way(network))
     passed = time.monotonic() - before  # on a busy machine a part of what is not skipped is not ours
     least = delay + Line(rate=network.rate).serialisation(size)
-    assert least < took < 1.05 * least + UNIT + passed
+    # Far away both dial, as no answer comes for so long, and then one of the connections gives way to the other: what was on its way
+    # there comes again.
+    again = 2 * delay if delay >= 0.3 else 0
+    assert least < took < 1.05 * least + again + UNIT + passed
 
 
 def test_an_end_lingers_as_long_as_the_loop_says() -> None:
