@@ -55,6 +55,8 @@ _SHORT_CLOSE = 0.5
 """Seconds that a connection has to end by itself if the other side did not answer the goodbye in time."""
 PATIENCE = 6
 """How many times as long as it lingers a pool that ends waits for a party that is connected and reads nothing."""
+_LAST_PAUSE = 0.5
+"""Seconds between two dials of a party as the pool ends."""
 _LAST_DIAL = 2.0
 """Seconds that a pool which ends gives to one more dial of a party that it has not met."""
 _NOT_RESUMED = (
@@ -236,6 +238,12 @@ class Party:
     def needs_connection(self) -> asyncio.Event:
         """Set while a connection is wanted, and none is in its handshake."""
         return self.connections.wanted
+
+    @property
+    def longest_pause(self) -> float:
+        """Seconds between two attempts to connect, at most: as we leave there is little time for the last word."""
+        cap = self.settings.retry.cap
+        return min(cap, _LAST_PAUSE) if self.link.leaving else cap
 
     @property
     def gives_way(self) -> bool:

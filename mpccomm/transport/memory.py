@@ -238,7 +238,8 @@ class MemoryNetwork:
             network = MemoryNetwork(delay=0.02, rate="100mbit")
             print(network.run(protocol(network)))
 
-        Timeouts are skipped like everything else that is waited for. Not for `SyncPool`, which has a loop of its own.
+        Time limits are skipped like everything else that is waited for, and reports and traces go by the same time. Not for
+        `SyncPool`, which has a loop of its own.
         """
         with asyncio.Runner(loop_factory=partial(SkippingLoop, self.clock)) as runner:
             return runner.run(main)

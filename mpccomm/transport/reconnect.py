@@ -48,6 +48,10 @@ class Destination(Protocol):
         """A monotonic clock, in seconds."""
 
     @property
+    def longest_pause(self) -> float:
+        """Seconds between two attempts at most."""
+
+    @property
     def needs_connection(self) -> asyncio.Event:
         """Set while a connection is wanted, and none is in its handshake."""
 
@@ -333,7 +337,7 @@ class Dialler:
                 break
         else:
             self._unasked = 0
-        pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
+        pause = random.uniform(0, min(destination.longest_pause, retry.first * 2 ** min(destination.failed_dials, 30)))
         await self._unless_at_once(self._line.pause(started + pause - destination.clock()))
 
     async def _unless_at_once(self, pausing: Awaitable[None]) -> None:

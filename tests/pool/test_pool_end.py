@@ -642,6 +642,32 @@ async def test_one_that_has_come_since_the_last_dial_hears_of_the_end(end: str) 
 
 
 @pytest.mark.parametrize("end", ["abort", "shutdown"])
+@pytest.mark.parametrize("gone", [1.0, 3.0, 4.0])
+@pytest.mark.parametrize("seed", range(10))
+def test_one_that_is_cut_off_as_the_other_ends_hears_of_it_within_what_that_lingers(
+    end: str, gone: float, seed: int
+) -> None:
+    network = MemoryNetwork(seed)
+
+    async def main() -> None:
+        alice, bob = Pool(name="Alice", network=network), Pool(name="Bob", network=network)
+        network.connect(alice, bob)
+        await asyncio.gather(alice.wait_ready(LIMIT), bob.wait_ready(LIMIT))
+        waiting = bob.arecv("Alice")
+        network.partition("Alice")
+        ending = asyncio.ensure_future(getattr(alice, end)(linger=5))
+        await asyncio.sleep(gone)
+        network.heal()
+        async with asyncio.timeout(5 - gone):
+            with pytest.raises(PartyAbortedError if end == "abort" else PartyShutDownError):
+                await waiting
+        await ending
+        await bob.shutdown(0)
+
+    network.run(main())
+
+
+@pytest.mark.parametrize("end", ["abort", "shutdown"])
 async def test_one_that_is_not_there_is_not_waited_for(end: str) -> None:
     alice = Pool(settings=quick())
     alice.add_http_server(0, LOCAL)

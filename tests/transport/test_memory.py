@@ -262,8 +262,8 @@ def test_a_large_message_takes_what_its_size_and_the_line_say(delay: float, rate
     took = network.run(one_way(network))
     passed = time.monotonic() - before  # on a busy machine a part of what is not skipped is not ours
     least = delay + Line(rate=network.rate).serialisation(size)
-    # Far away both dial, as no answer comes for so long, and then one of the connections gives way to the other: what was on its way
-    # there comes again.
+    # Far away both dial, as no answer comes for so long, and then one of the connections gives way to the other: what was on its
+    # way there comes again.
     again = 2 * delay if delay >= 0.3 else 0
     assert least < took < 1.05 * least + again + UNIT + passed
 
