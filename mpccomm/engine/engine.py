@@ -76,7 +76,7 @@ class Engine:
         self.logged = LoggedPool(name)
         self.log = authentication.log = EventLog(self.logged)
         authentication.announce()
-        self.loop_owner = LoopOwner(self.log, network.clock)
+        self.loop_owner = LoopOwner(self.log, network.clock, network.elsewhere)
         self.loop_owner.grace = settings.interrupt_grace
         self.failures = Failures(self.loop_owner)
         self.callbacks = Callbacks(self.loop_owner)

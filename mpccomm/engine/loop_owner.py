@@ -118,10 +118,17 @@ class LoopOwner:
     program_waits: Callable[[], bool] = staticmethod(lambda: False)
     """Whether the whole program stands still in calls of pools. On a loop of its own there may always be something else."""
 
-    def __init__(self, log: EventLog | None = None, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(
+        self,
+        log: EventLog | None = None,
+        clock: Callable[[], float] = perf_counter,
+        elsewhere: Callable[[Callable[[], None]], Callable[[], None]] = lambda function: function,
+    ) -> None:
         self.log = log or EventLog()
         self.clock = clock
         """What time it is for the pool, in seconds: a simulated network has a time of its own."""
+        self._elsewhere = elsewhere
+        """Makes what a thread is given, see `Network.elsewhere`."""
         self.grace = 1.0
         """Seconds that an interrupted call may take to be withdrawn."""
         self.observers: Observers | None = None
@@ -434,6 +441,7 @@ class LoopOwner:
         """Run it in a thread of the pool's own, not of the loop's executor, which belongs to the program."""
         if self._workers is None:
             self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix=f"{self.title}, decoding")
+        function = self._elsewhere(function)
         try:
             self._workers.submit(function)
         except RuntimeError:

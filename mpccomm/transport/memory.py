@@ -276,6 +276,10 @@ class MemoryNetwork:
 
     # -- what pools call -----------------------------------------------------------------------------------------------
 
+    def elsewhere(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that does the same in another thread, while which no time is skipped."""
+        return self.clock.elsewhere(function)
+
     def bind(self, caller: str, addr: str, port: int) -> _BoundPort:
         """Return a port, for the pool of that name."""
         self._names.add(caller)

@@ -99,6 +99,9 @@ class Network(Protocol):
     def clock(self) -> Callable[[], float]:
         """The monotonic clock of what happens there, in seconds; also until when its pools wait."""
 
+    def elsewhere(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that does the same, in another thread than that of the pool: it takes its time there, too."""
+
     @property
     def tls(self) -> bool:
         """Whether certificates can be shown."""

@@ -18,19 +18,36 @@ Ts = TypeVarTuple("Ts")
 
 
 class SkippingClock:
-    """Tells the seconds of `time.perf_counter`, and all that were skipped."""
+    """Tells the seconds of `time.perf_counter`, and all that were skipped; none are while a thread works for a pool."""
 
     def __init__(self) -> None:
         self._skipped = 0.0
         """Seconds that were not waited for."""
+        self._elsewhere: set[object] = set()
+        """What threads do now."""
 
     def __call__(self) -> float:
         """Return what time it is."""
         return time.perf_counter() + self._skipped
 
-    def skip(self, seconds: float) -> None:
-        """Be so much later."""
+    def skip(self, seconds: float) -> bool:
+        """Be so much later. Return whether that can be."""
+        if self._elsewhere:
+            return False
         self._skipped += seconds
+        return True
+
+    def elsewhere(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Return a function for another thread, until the end of which no time is skipped. It tells the loop what came of it."""
+
+        def run() -> None:
+            try:
+                function()
+            finally:
+                self._elsewhere.discard(run)
+
+        self._elsewhere.add(run)
+        return run
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
@@ -50,10 +67,7 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         return self._clock()
 
     def _skip(self, seconds: float) -> bool:
-        if self._elsewhere:
-            return False
-        self._clock.skip(seconds)
-        return True
+        return not self._elsewhere and self._clock.skip(seconds)
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Have something done in a thread; time is real until it is."""

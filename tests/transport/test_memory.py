@@ -333,6 +333,25 @@ def test_reports_and_traces_tell_the_time_of_the_line() -> None:
     assert 1 <= stats["bob"].round_trip < 1.1 + passed
 
 
+def test_what_a_pool_decodes_in_a_thread_takes_its_time() -> None:
+    network = MemoryNetwork()
+    value = [{"number": number} for number in range(100_000)]
+
+    async def main() -> float:
+        async with introduced(network, "alice", "bob", settings=Settings()) as (alice, bob):
+            await alice.wait_ready(LIMIT)
+            start = asyncio.get_running_loop().time()
+            handle = alice.asend("bob", value)
+            assert await asyncio.wait_for(bob.arecv("alice"), 1000) == value
+            await handle
+            return asyncio.get_running_loop().time() - start
+
+    before = time.monotonic()
+    took = network.run(main())
+    # Nothing is on its way for any time here.
+    assert took <= time.monotonic() - before
+
+
 def test_time_goes_on_where_it_was() -> None:
     """For what has seen more than one run."""
     network = MemoryNetwork()
