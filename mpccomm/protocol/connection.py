@@ -30,6 +30,7 @@ class Connection:
     __slots__ = (
         "_blocked",
         "again",
+        "ahead",
         "awaiting",
         "closed",
         "control",
@@ -77,6 +78,8 @@ class Connection:
         """What their last RESUME here said: all frames up to this one are there."""
         self.again: deque[Sent] | None = None
         """What is to be sent again here before anything new; None as long as nothing was sent here."""
+        self.ahead = False
+        """Whether the last batch went ahead of what is large."""
         self.more = False
         """Our last batch here had no room for all that is to be sent."""
         self.heard = now

@@ -327,16 +327,29 @@ class Sender:
 
     # -- the wire's side -----------------------------------------------------------------------------------------------
 
-    def fill(self, parts: list[Buffer], budget: int, used: int = 0) -> int:
-        """Append new frames to a batch, of at most ``budget`` bytes, of which some are used. Returns the bytes used."""
+    @property
+    def is_large(self) -> bool:
+        """Whether what is to be sent next is large."""
+        return bool(self.under_way or (self.queue and self.queue[0].total > _CREDIT))
+
+    def fill(self, parts: list[Buffer], budget: int, used: int = 0, *, ahead: bool = False) -> int:
+        """Append new frames to a batch, of at most ``budget`` bytes, of which some are used. Returns the bytes used.
+
+        :param ahead: only those of short messages, which go ahead of what is large
+        """
         queue, window, largest = self.queue, self._window, self._largest
-        # As long as others are under way, half is theirs.
-        most = budget // 2 if self.under_way else budget
+        if ahead:
+            most = min(budget, _CREDIT)
+        else:
+            # As long as others are under way, half is theirs.
+            most = budget // 2 if self.under_way else budget
         while queue and self.in_flight < window and len(parts) < _MOST_PARTS:
             message = queue[0]
             total, weight = message.total, message.weight
             plain = weight and total <= largest and used + weight <= most
             if not plain:
+                if ahead and used + message.total > most:
+                    break
                 if self._is_refused(message):
                     continue
                 if not _worth_beginning(message, most - used, used):
@@ -357,7 +370,7 @@ class Sender:
                 used += weight
             else:
                 used += self._begin_other(parts, message, most - used)
-        return self._go_on(parts, used, budget) if self.under_way else used
+        return self._go_on(parts, used, budget) if self.under_way and not ahead else used
 
     def _begin(self, message: Outgoing) -> bool:
         """Give the next message its place in the other side's box. False: it does not fit."""

@@ -334,7 +334,14 @@ class Session:
             used = sum(map(len, sender.ready))
             parts += sender.ready
             sender.ready = []
-            used = sender.fill(parts, budget, used)
+            # A batch counts when the last byte of it is here. So what is short goes ahead in one of its own, and an acknowledgement
+            # does; not twice in a row, or there would be no end of it.
+            connection.ahead = not connection.ahead and sender.is_large
+            if connection.ahead:
+                used = sender.fill(parts, budget, used, ahead=True)
+                connection.ahead = used > 0 or self.ack_due
+            if not connection.ahead:
+                used = sender.fill(parts, budget, used)
             # Behind all that has begun: what the other side lets in next is the next message that arrives.
             if sender.queue and self._told_blocked != sender.box.taken and sender.held_back:
                 self._tell_blocked(parts, now)

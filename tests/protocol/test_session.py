@@ -82,6 +82,44 @@ def test_a_message_of_a_batch_that_may_change_is_copied() -> None:
     assert waiting.message.segments == [b"contents"]
 
 
+def test_what_is_short_goes_ahead_of_what_is_large() -> None:
+    """In a batch of its own: a batch counts when the last byte of it is here."""
+    alice, bob = Side(), Side()
+    large = message("large", bytes(2**20))
+    alice.session.sender.add(large)
+    assert len(alice.batch(most=2**16)) > 2**15
+    alice.session.sender.add(message("short", b"short"))
+    ahead = alice.batch(most=2**16)
+    assert b"short" in ahead
+    assert len(ahead) < 100
+    assert len(alice.batch(most=2**16)) > 2**15
+    # And so does an acknowledgement.
+    bob.session.sender.add(message("from bob"))
+    alice.take(bob.batch())
+    ahead = alice.batch(most=2**16)
+    assert len(ahead) == frames.BATCH_HEAD
+    bob.acknowledge(ahead)
+    assert bob.session.sender.idle
+    assert len(alice.batch(most=2**16)) > 2**15
+
+
+def test_what_is_large_goes_on_however_much_goes_ahead() -> None:
+    alice, bob = Side(), Side()
+    large = message("large", bytes(2**20))
+    alice.session.sender.add(large)
+    alice.batch(most=2**16)
+    sizes = []
+    for number in range(20):
+        before = large.sent
+        alice.session.sender.add(message(f"short {number}"))
+        bob.session.sender.add(message(f"from bob {number}"))
+        alice.take(bob.batch())
+        alice.batch(most=2**16)
+        sizes.append(large.sent - before)
+    assert sizes[::2] == [0] * 10
+    assert min(sizes[1::2]) > 2**14
+
+
 def test_credit_is_no_more_than_what_the_line_moves() -> None:
     alice = Side()
     alice.batch()
