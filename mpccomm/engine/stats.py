@@ -118,8 +118,18 @@ class Stats(Mapping[str, PartyStats]):
         :raises ImportError: matplotlib is not installed
         """
         pyplot: Any = _library("matplotlib.pyplot", "plot")
-        with pyplot.rc_context(plot_style(pyplot.matplotlib)):
+        with pyplot.rc_context(plot_style(pyplot.matplotlib) if axes is None else {}):
             drawn: Any = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1] if axes is None else axes
+            self._draw(drawn)
+            if self._parties and axes is None:
+                # Beside the panels: names may be long.
+                drawn[0].figure.legend(*drawn[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+            elif self._parties:
+                drawn[0].legend(frameon=False)
+        result: ndarray[Any, Any] = drawn
+        return result
+
+    def _draw(self, drawn: Any) -> None:
         rows = self._history.rows(self._now, self._parties.values())
         times = [row.time for row in rows]
         most = max((max(figures[2:]) for figures in rows[-1].figures), default=0)
@@ -135,13 +145,6 @@ class Stats(Mapping[str, PartyStats]):
             axis.set(xlabel="seconds", ylabel=f"{unit}, sent and received", ylim=(0, None))
             axis.grid(alpha=0.3)
         drawn[0].yaxis.get_major_locator().set_params(integer=True)
-        if self._parties and axes is None:
-            # Beside the panels: names may be long.
-            drawn[0].figure.legend(*drawn[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-        elif self._parties:
-            drawn[0].legend(frameon=False)
-        result: ndarray[Any, Any] = drawn
-        return result
 
 
 _SUMMED = [field.name for field in fields(PartyStats) if field.name not in ("round_trip", "connected")]

@@ -338,11 +338,10 @@ class Sender:
         :param ahead: only those of short messages, which go ahead of what is large
         """
         queue, window, largest = self.queue, self._window, self._largest
+        # As long as others are under way, half is theirs.
+        most = budget // 2 if self.under_way else budget
         if ahead:
             most = min(budget, _CREDIT)
-        else:
-            # As long as others are under way, half is theirs.
-            most = budget // 2 if self.under_way else budget
         while queue and self.in_flight < window and len(parts) < _MOST_PARTS:
             message = queue[0]
             total, weight = message.total, message.weight

@@ -45,12 +45,13 @@ from mpccomm.line import Direction, Line
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
+from mpccomm.transport import skipping
 from mpccomm.transport.handshake import Caller, NotRecognisedError, receive_hello
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.memory_stream import Pipe, Transit
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.reconnect import DialError, DialTerms
-from mpccomm.transport.skipping import SkippingClock, SkippingLoop
+from mpccomm.transport.skipping import SkippingClock
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ class MemoryNetwork:
         self.faults: list[Fault] = []
         """What went wrong so far, apart from what `cut` and `partition` did."""
         self._lock = threading.Lock()
+        self._at_work = threading.Lock()
+        """Held while `run` runs a program."""
         self._names: set[str] = set()
         self._bound_ports: dict[int, _BoundPort] = {}
         self._dialled: Counter[tuple[str, str]] = Counter()
@@ -238,11 +241,23 @@ class MemoryNetwork:
             network = MemoryNetwork(delay=0.02, rate="100mbit")
             print(network.run(protocol(network)))
 
-        Time limits are skipped like everything else that is waited for, and reports and traces go by the same time. Not for
-        `SyncPool`, which has a loop of its own.
+        Time limits are skipped like everything else that is waited for, and reports and traces go by the same time. What is
+        done elsewhere takes its time, if it is in `asyncio.to_thread` or another executor of the loop, or comes from a socket
+        or a pipe; for other threads nothing waits. Not for `SyncPool`, which has a loop of its own.
+
+        Where a loop runs already, as in a notebook, this is done in another thread, and waited for.
+
+        :raises RuntimeError: the network runs a program already
         """
-        with asyncio.Runner(loop_factory=partial(SkippingLoop, self.clock)) as runner:
-            return runner.run(main)
+        if not self._at_work.acquire(blocking=False):
+            main.close()
+            raise RuntimeError(
+                "this network runs a program already, and has one time; make another MemoryNetwork for this one"
+            )
+        try:
+            return skipping.run(main, self.clock)
+        finally:
+            self._at_work.release()
 
     def firewall(self, *names: str) -> None:
         """Have these parties, and no others, let nothing in from now on; what they dial themselves gets through. Connections

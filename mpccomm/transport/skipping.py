@@ -1,7 +1,8 @@
 """An event loop that does not wait: where nothing is to be done before some time, it is that time at once.
 
 What the program computes takes as long as ever; the rest of the time passes in no time. That is right where everything that a
-program waits for comes from timers of the same loop, as on a network in memory.
+program waits for comes from timers of the same loop, as on a network in memory. It knows of executors, sockets and pipes, and waits
+for these; of threads that the program has made itself it does not.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -51,7 +53,7 @@ class SkippingClock:
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
-    """Its time goes on by itself, and leaps over what would be waiting; not while something runs in an executor.
+    """Its time goes on by itself, and leaps over what would be waiting; not for what comes from an executor or a file.
 
     :param clock: what time it is, for this loop and all who know the clock
     """
@@ -87,6 +89,40 @@ class _SkippingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready; where that is nothing, skip the time."""
-        if timeout is None or timeout <= 0:
+        # Any other file than the loop's own is a socket, or a pipe of another process, where time is real.
+        if timeout is None or timeout <= 0 or len(self.get_map()) > 1:
             return super().select(timeout)
         return super().select(0) or ([] if self._skip(timeout) else super().select(timeout))
+
+
+def run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
+    """Run a program as `asyncio.run` does, on a `SkippingLoop`; in another thread, if a loop runs in this one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run(main, clock)
+    return _run_beside(main, clock)
+
+
+def _run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
+    with asyncio.Runner(loop_factory=lambda: SkippingLoop(clock)) as runner:
+        return runner.run(main)
+
+
+def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
+    task: asyncio.Task[T] | None = None
+
+    async def whole() -> T:
+        nonlocal task
+        task = asyncio.current_task()
+        return await main
+
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(copy_context().run, _run, whole(), clock)
+        try:
+            return running.result()
+        except BaseException:
+            # An interrupt ends the program, as it would in this thread.
+            if task is not None and not running.done():
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            raise

@@ -88,6 +88,8 @@ def test_plot() -> None:
         assert list(axes[1].get_lines()[0].get_ydata()) == [0, 2, 3000 / 1024]
         assert "KiB" in axes[1].get_ylabel()
         axes[0].figure.draw_without_rendering()
+        said = axes[0].figure.legends[0].get_texts()[0].get_color()
+        assert said == axes[0].xaxis.label.get_color(), "to be read on light and dark pages"
         legend = axes[0].figure.legends[0].get_window_extent()
         assert not any(legend.overlaps(axis.get_window_extent()) for axis in axes), "it hides no line"
         again = Stats({"Bob": BOB}, history, 102.0).plot(axes)

@@ -1,7 +1,10 @@
 """The network in memory: who is reached through it, what goes wrong on it, and that its seed decides."""
 
 import asyncio
+import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -350,6 +353,71 @@ def test_what_a_pool_decodes_in_a_thread_takes_its_time() -> None:
     took = network.run(main())
     # Nothing is on its way for any time here.
     assert took <= time.monotonic() - before
+
+
+async def test_a_program_runs_beside_a_loop_as_in_a_notebook() -> None:
+    async def main() -> float:
+        start = asyncio.get_running_loop().time()
+        await asyncio.sleep(1000)
+        return asyncio.get_running_loop().time() - start
+
+    async def fails() -> None:
+        await asyncio.sleep(1000)
+        raise ZeroDivisionError
+
+    network = MemoryNetwork()
+    assert 1000 <= network.run(main()) < 1100
+    with pytest.raises(ZeroDivisionError):
+        network.run(fails())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signals are those of POSIX systems")
+async def test_an_interrupt_ends_what_runs_beside_a_loop() -> None:
+    network, ended = MemoryNetwork(), []
+
+    async def main() -> None:
+        try:
+            signal.raise_signal(signal.SIGALRM)
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.append(True)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            network.run(main())
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert ended == [True]
+
+
+def test_one_program_at_a_time() -> None:
+    network = MemoryNetwork()
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="make another MemoryNetwork"):
+            network.run(main())
+
+    network.run(main())
+
+
+def test_what_comes_from_a_socket_takes_its_time() -> None:
+    async def main() -> float:
+        here, there = socket.socketpair()
+        there.setblocking(False)
+        with here, there:
+            loop = asyncio.get_running_loop()
+            start = loop.time()
+            timer = threading.Timer(UNIT, here.send, (b"x",))
+            timer.start()
+            await asyncio.wait_for(loop.sock_recv(there, 1), 1000)
+            timer.join()
+            return loop.time() - start
+
+    assert UNIT / 2 <= MemoryNetwork().run(main()) < 500
 
 
 def test_time_goes_on_where_it_was() -> None:
