@@ -25,6 +25,9 @@ class DialledSocket(socket.socket):
     connection or file has the number by then.
     """
 
+    _inode: int | None = None
+    """None: what a signal handler raised has ended `__init__`."""
+
     def __init__(self, family: int = -1, kind: int = -1, protocol: int = -1, fileno: int | None = None) -> None:
         super().__init__(family, kind, protocol, fileno)
         self._inode = os.fstat(self.fileno()).st_ino
@@ -42,7 +45,7 @@ class DialledSocket(socket.socket):
         """Part with the descriptor if it has been closed elsewhere."""
         if (number := self.fileno()) >= 0:
             try:
-                lost = os.fstat(number).st_ino != self._inode
+                lost = self._inode not in (None, os.fstat(number).st_ino)
             except OSError:
                 lost = True
             if lost:

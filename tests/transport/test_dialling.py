@@ -60,6 +60,17 @@ async def test_does_not_close_what_belongs_to_others(listener: socket.socket, cl
             os.close(one)
 
 
+def test_one_that_was_interrupted_as_it_was_made_is_closed() -> None:
+    """By what a signal handler has raised."""
+    sock = DialledSocket.__new__(DialledSocket)
+    socket.socket.__init__(sock)
+    number = sock.fileno()
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del sock
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(number)
+
+
 def test_closes_its_own() -> None:
     sock = new_socket((socket.AF_INET, socket.SOCK_STREAM, 0))
     number, other = sock.fileno(), sock.dup()
