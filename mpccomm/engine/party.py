@@ -56,7 +56,7 @@ _SHORT_CLOSE = 0.5
 PATIENCE = 6
 """How many times as long as it lingers a pool that ends waits for a party that is connected and reads nothing."""
 _LAST_PAUSE = 0.5
-"""Seconds between two dials of a party as the pool ends."""
+"""Seconds between two dials of a party as the pool begins to end."""
 _LAST_DIAL = 2.0
 """Seconds that a pool which ends gives to one more dial of a party that it has not met."""
 _NOT_RESUMED = (
@@ -121,6 +121,8 @@ class Party:
     pause: asyncio.Timeout | None = None
     _patience: Callable[[], float] = staticmethod(lambda: -math.inf)
     """Returns until when it may read nothing as we give up, and gets our last word all the same."""
+    _leaving_since = -math.inf
+    """When we began to leave it; before that the pauses between dials are the ordinary ones."""
     _looked_for = False
     """Whether it was dialled once more as we leave, in vain."""
     _continued = False
@@ -241,9 +243,9 @@ class Party:
 
     @property
     def longest_pause(self) -> float:
-        """Seconds between two attempts to connect, at most: as we leave there is little time for the last word."""
-        cap = self.settings.retry.cap
-        return min(cap, _LAST_PAUSE) if self.link.leaving else cap
+        """Seconds between two attempts to connect, at most: as we leave there may be little time for the last word."""
+        left = max(_LAST_PAUSE, (self.loop_owner.clock() - self._leaving_since) / 10)
+        return min(self.settings.retry.cap, left)
 
     @property
     def gives_way(self) -> bool:
@@ -629,6 +631,7 @@ class Party:
         self.connections.update_wanted()
         self._looked_for = self.wire_format is not OURS or self.dialler is None
         self.dial_now = True
+        self._leaving_since = self.loop_owner.clock()
         if self.pause is not None:
             # It may be over, where what a signal handler raised has ended the dialler in the midst of it.
             with suppress(RuntimeError):
