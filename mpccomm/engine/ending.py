@@ -250,38 +250,54 @@ class PoolEnding:
             engine.close_unused()
             return
         mine = self._lingering.begin(engine.loop_owner.clock(), linger)
-        task = self._begin(leave) if self._task is None else self._task
+        if self._task is None:
+            self._begin(leave)
         try:
-            await self._in_time(task)
+            await self._in_time()
         except asyncio.CancelledError:
             self._lingering.end(mine)
             self._stir()
-            await asyncio.wait((task,), timeout=engine.settings.interrupt_grace)
+            await self._progress(engine.settings.interrupt_grace)
             raise
         except BaseException:
             # A signal handler has raised: the caller gets that at once.
             self._lingering.end(mine)
             raise
 
-    async def _in_time(self, task: asyncio.Task[None]) -> None:
+    async def _progress(self, timeout: float) -> None:
+        """Wait until the end has come, or for some seconds."""
+        assert self._task is not None
+        await asyncio.wait((self._task,), timeout=timeout)
+        # Where a signal handler has struck the end itself, another task is about to take it up.
+        await asyncio.sleep(0)
+
+    @property
+    def _goes_on(self) -> bool:
+        assert self._task is not None
+        return not self._task.done() or (self.split is not None and not self._split_told and not self._over)
+
+    async def _in_time(self) -> None:
         """Wait for the end, and not for ever where asyncio has lost a part of it by what a signal handler raised."""
-        engine = self._engine
-        while not task.done() and (left := self._until() - engine.loop_owner.clock()) > 0:
-            await asyncio.wait((task,), timeout=left)
+        engine, begun = self._engine, self._task
+        while self._goes_on and (left := self._until() - engine.loop_owner.clock()) > 0:
+            await self._progress(left)
         now = engine.loop_owner.clock()
         lingers = min(max(self.deadline(now) - now, 0), _LONG)
         left, for_readers = _LAST, math.ceil(PATIENCE * lingers)
-        while left and not task.done():
+        while left and self._goes_on:
             # Second by second: a loop that is held up for long has then used up one of them, and not all.
-            await asyncio.wait((task,), timeout=1)
+            await self._progress(1)
             if for_readers and any(party.connections.unsent for party in engine.parties.values()):
                 for_readers -= 1
             else:
                 left -= 1
+        task = self._task
+        assert task is not None
+        assert begun is not None
         if task.done():
             # A signal handler may have struck the very last step: then something is still open.
             self._close_as_it_is()
-            task.result()
+            begun.result()
             return
         engine.log(LogEvent.INTERNAL, "the pool did not come to its end in time, and is closed as it is")
         task.cancel()
@@ -311,30 +327,32 @@ class PoolEnding:
         return self._task
 
     async def _run(self, leave: Step) -> None:
+        # Each step once more, or another one, where a signal handler has raised in the middle of it: also at its very beginning, so
+        # that no function of its own can do this.
         engine = self._engine
+        owner = engine.loop_owner
         try:
-            await self._take(leave, self._give_up_split)
+            await leave()
+        except BaseException as error:
+            if owner.struck(error):
+                await self._give_up_split()
+            raise
         finally:
             try:
                 # A coroutine whose loop is closed ends without waiting for anything.
-                if not engine.loop_owner.loop.is_closed():
-                    await self._take(engine.stop, engine.stop)
+                if not owner.loop.is_closed():
+                    await engine.stop()
+            except BaseException as error:
+                if owner.struck(error):
+                    await engine.stop()
+                raise
             finally:
                 self._close_as_it_is()
-
-    async def _take(self, step: Step, if_struck: Step) -> None:
-        """Take a step of the end, and another one where a signal handler has raised in the middle of it."""
-        try:
-            await step()
-        except BaseException as error:
-            if self._engine.loop_owner.struck(error):
-                await if_struck()
-            raise
 
     def _close_as_it_is(self) -> None:
         """Leave nothing open, whatever has become of the end."""
         engine = self._engine
-        for party in engine.parties.values():
+        for party in (*engine.parties.values(), *engine.removals.pending):
             if not engine.loop_owner.loop.is_closed():
                 party.connections.abort()
         engine.close_unused()
@@ -355,7 +373,7 @@ class PoolEnding:
         """Leave all parties, and log for each what is left."""
         engine = self._engine
         engine.failures.told_by_party = True
-        parties = list(engine.parties.values())
+        parties = [*engine.parties.values(), *engine.removals.untold]
         self._notice = engine.loop_owner.loop.call_later(_PATIENT, self._tell_of_lingering, parties)
 
         async def leave_one(party: Party) -> str:
@@ -398,7 +416,7 @@ class PoolEnding:
         tell_all_who_wait(engine.loop_owner, parties, self.split)
         for party in parties:
             party.resume()
-        if self._task is None:
+        if self._task is None or (self._task.done() and not self._over):
             self._lingering.begin(engine.loop_owner.clock(), engine.settings.linger)
             self._begin(self._give_up_split)
         self._split_told = True
@@ -407,3 +425,5 @@ class PoolEnding:
     async def _give_up_split(self) -> None:
         assert self.split is not None
         await self._give_up(type(self.split.__cause__).__name__)
+        if told := self._engine.removals.leaving:
+            await asyncio.wait(told.values())

@@ -384,10 +384,9 @@ class Engine:
                 party.dialler = self._spawn(self._mediate(party))
 
     def _part(self, party: Party) -> None:
+        # The end of the pool tells those that are left.
         if self.lifecycle.usable:
             self.removals.start(party)
-        else:
-            self.removals.end(party)
 
     async def _mediate(self, party: Party) -> None:
         if party.predecessor is not None:
@@ -494,7 +493,8 @@ class Engine:
         """Stop what runs, and wait for its end. May be called once more where it was interrupted."""
         if self._ticker is not None:
             self._ticker.cancel()
-        await asyncio.gather(*(party.disconnected() for party in self.parties.values()))
+        left = [*self.parties.values(), *self.removals.untold]
+        await asyncio.gather(*(party.disconnected() for party in left))
         await self.server.close()
         tasks = set(self._tasks)
         for task in tasks:

@@ -11,6 +11,7 @@ from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.party import Party
 from mpccomm.engine.party_log import tell_of_remains, tell_of_undelivered
 from mpccomm.engine.states import GivenUp
+from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog
 from mpccomm.protocol.states import Cause
 
@@ -42,6 +43,11 @@ class Removals:
         self.until = -math.inf
         """Until when messages may still be delivered to one that was removed."""
 
+    @property
+    def untold(self) -> list[Party]:
+        """Those that nothing tells: what was to do so was struck by a signal handler, and the end of the pool does it."""
+        return [party for party in self.pending if party not in self.leaving]
+
     def add(self, party: Party) -> None:
         """Add a party that was removed and has to be told: `start` follows, on the loop."""
         self.pending = (*self.pending, party)
@@ -62,7 +68,6 @@ class Removals:
         self.leaving[party] = self._spawn(self._part(party))
 
     async def _part(self, party: Party) -> None:
-        party.fail_receives(Cause(GivenUp.REMOVED))
         now = party.clock()
 
         def deadline(moved: float) -> float:
@@ -71,15 +76,24 @@ class Removals:
             return until
 
         try:
+            party.fail_receives(Cause(GivenUp.REMOVED))
             left = await party.leave(deadline, ending=GivenUp.REMOVED)
             tell_of_undelivered(self._log, {party.name: tell_of_remains(party.log, party, left)})
             await party.disconnected()
-        finally:
-            del self.leaving[party]
-            self._authentication.correspondents.pop(party.name, None)
-            if party.dialler is not None:
-                party.dialler.cancel()
-            self.end(party)
+        except BaseException as error:
+            if is_strike(error):
+                del self.leaving[party]  # it is one of those that are `untold`
+                raise
+            self._part_with(party)
+            raise
+        self._part_with(party)
+
+    def _part_with(self, party: Party) -> None:
+        del self.leaving[party]
+        self._authentication.correspondents.pop(party.name, None)
+        if party.dialler is not None:
+            party.dialler.cancel()
+        self.end(party)
 
     def end(self, party: Party) -> None:
         """Note that a party is gone: its place is free for the party that was added after it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mpccomm import Limits, PartyAbortedError, PartyShutDownError, Pool, PoolClosedError
+from mpccomm import Limits, PartyAbortedError, PartyGoneError, PartyShutDownError, Pool, PoolClosedError
 from mpccomm.engine import ending, futures
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.lifecycle import PoolState
@@ -128,6 +129,43 @@ async def test_a_wait_on_another_loop_hears_of_it() -> None:
         split(alice)
         with pytest.raises(PoolClosedError, match="a signal handler raised TimesUpError"):
             await elsewhere
+
+
+@pytest.mark.parametrize("name", ["_run", "_leave"])
+async def test_a_strike_at_the_beginning_of_the_end_leaves_it_to_another_task(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        original, left = getattr(ending.PoolEnding, name), [strike]
+
+        async def struck(*arguments: Any) -> None:
+            while left:
+                left.pop()()
+            await original(*arguments)
+
+        monkeypatch.setattr(ending.PoolEnding, name, struck)
+        waiting = asyncio.ensure_future(bob.recv("Alice"))
+        with contextlib.suppress(TimesUpError):
+            await asyncio.wait_for(alice.shutdown(), LIMIT)
+        assert not left
+        with pytest.raises(PartyAbortedError, match="TimesUpError"):
+            await asyncio.wait_for(waiting, LIMIT)
+        assert is_free(alice.port)
+
+
+@pytest.mark.parametrize("name", ["fail_receives", "leave", "disconnected"])
+async def test_a_party_that_is_being_removed_is_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        bob_waits = asyncio.ensure_future(bob.recv("Alice"))
+        with monkeypatch.context() as patch:
+            once(patch, Party, name)
+            with contextlib.suppress(TimesUpError):
+                alice.remove_http_client("Bob")
+            await until(lambda: alice._engine.ending.split is not None)
+        with pytest.raises(PartyGoneError if name == "disconnected" else PartyAbortedError):
+            await asyncio.wait_for(bob_waits, LIMIT)
+        await asyncio.wait_for(alice.shutdown(), LIMIT)
+        assert is_free(alice.port)
 
 
 async def test_one_more_strike_while_they_are_told_leaves_it_to_the_tick(monkeypatch: pytest.MonkeyPatch) -> None:
