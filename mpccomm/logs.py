@@ -92,6 +92,7 @@ class LogEvent(Enum):
     )
     CALLBACK_BLOCKS = "waiting", _WARNING, "a callback of a handle takes long, and others wait for it"
     LINGERING = "waiting", _WARNING, "the pool ends, and waits for parties that have to get messages, or to hear of it"
+    TOLD_TO_END = "waiting", _WARNING, "a signal has told the program to end, and it waits for threads of its own"
     ENDING_LATE = "waiting", _WARNING, "a callback goes on after the end of its pool"
 
     TRACE_FAILED = "failures", _WARNING, "a trace is full, or a trace or report can't be written"

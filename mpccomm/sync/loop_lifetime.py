@@ -16,16 +16,21 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
+from mpccomm.display import some
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
 from mpccomm.interrupts import is_strike
+from mpccomm.logs import LogEvent
 from mpccomm.sync.blocking import wait_for
 from mpccomm.sync.loop_thread import LoopThread
 from mpccomm.sync.signals import handle_signals, keep_notebook_awake, leave, on_end, on_told
 
 _lifetimes: set[LoopLifetime] = set()
 """The lifetimes whose threads were started. The references are strong: each thread must be ended in order, also of lost pools."""
+
+_RARELY = 600.0
+"""Seconds after which, at the latest, it is said again for whom the main program may wait."""
 
 
 class LoopLifetime:
@@ -64,6 +69,17 @@ class LoopLifetime:
     def linger(self) -> float:
         """Seconds in which messages may still be delivered at the end."""
         return self._engine.settings.linger
+
+    def tell_of_threads(self, names: Sequence[str]) -> None:
+        """Log for which threads the main program may wait, though a signal has told it to end. Any thread may call."""
+        engine = self._engine
+        engine.log(
+            LogEvent.TOLD_TO_END,
+            "this program was told to end, and has not: it may wait for %s, where a call may wait for a message (pool.explain() "
+            "says which). Give such calls a time limit, or put the executor around the `with` of the pool. A second signal ends it "
+            "at once",
+            some(names),
+        )
 
     @property
     def here(self) -> bool:
@@ -247,18 +263,28 @@ def _told_while_main_runs() -> None:
         start_new_thread(_end_other_threads, ())
 
 
-def _others_go_on() -> bool:
-    return any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate())
+def _others() -> list[str]:
+    """Return the names of the threads that keep the process from its end."""
+    main = threading.main_thread()
+    return [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not main]
 
 
 def _end_other_threads() -> None:
-    """End the pools that other threads still use after SIGTERM: one that waits for a message would keep the process for ever."""
-    _main_is_over.wait()
+    """End the pools that other threads still use after SIGTERM: one that waits for a message would keep the process for ever.
+
+    Where the main program itself waits for such a thread, as the ``with`` of an executor does, it is told of.
+    """
+    pause = max((lifetime.linger for lifetime in list(_lifetimes)), default=0.0) + 1
+    while not _main_is_over.wait(min(pause, _RARELY)):
+        pause *= 2
+        if others := _others():
+            for lifetime in list(_lifetimes):
+                lifetime.tell_of_threads(others)
     lifetimes = list(_lifetimes)
-    if not lifetimes or not _others_go_on():
+    if not lifetimes or not _others():
         return
     time.sleep(max(lifetime.linger for lifetime in lifetimes))
-    if _others_go_on():
+    if _others():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             _wind_up(lifetimes)

@@ -69,6 +69,31 @@ atexit.register(print, "at exit", flush=True)
             pool.recv("program", timeout=50 * UNIT)
 
 
+def test_a_main_program_that_waits_for_a_thread_says_so() -> None:
+    body = """
+me = SyncPool(name="me", settings=Settings(linger=0))
+me.add_http_server(0, "127.0.0.1")
+me.add_http_client("peer", "127.0.0.1", int(sys.argv[1]))
+print(me.port, flush=True)
+with concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mine") as executor:
+    executor.submit(me.recv, "peer")
+    me.send("peer", "ready")
+    time.sleep(1000)
+"""
+    preamble = "import concurrent.futures, sys, time\nfrom mpccomm import *\n"
+    with peer_of(body, "-W", "ignore", preamble=preamble) as (pool, process):
+        assert pool.recv("program") == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        while "told to end" not in said:
+            assert said, "it ended"
+            said = process.stderr.readline()
+        assert "it may wait for mine_0, where" in said
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60 * UNIT) == -signal.SIGTERM
+
+
 def test_a_handler_of_the_program_stays() -> None:
     body = """
     signal.signal(signal.SIGTERM, lambda *_: print('handled', flush=True))
