@@ -115,12 +115,16 @@ class Notices:
 
     def _waiting(self, now: float) -> list[Receive | _Polled]:
         """Return what is waited for now, or again and again."""
-        receives: list[Receive | _Polled] = list(self._party.link.mailbox.receives())
+        link = self._party.link
+        receives: list[Receive | _Polled] = list(link.mailbox.receives())
         if not self._polled:
             return receives
-        here = {receive.key for receive in receives}
+        asked = {receive.key for receive in receives}
+        here, taken = link.mailbox.here, link.receiver.box.taken
         self._polled = {
-            key: polled for key, polled in copy(self._polled).items() if key in here or now - polled.last <= _SOON
+            key: polled
+            for key, polled in copy(self._polled).items()
+            if key in asked or (now - polled.last <= _SOON and polled.taken == taken and key not in here)
         }
         return [*(one for one in receives if one.key not in self._polled), *self._polled.values()]
 

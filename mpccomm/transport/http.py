@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from mpccomm.transport.port import BoundSocket, bind
 from mpccomm.transport.reconnect import DialTerms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mpccomm.transport.relay_client import RelayLine
 
 

@@ -21,6 +21,9 @@ FilePath: TypeAlias = str | os.PathLike[str]
 _PEM = b"-----BEGIN "
 
 
+_AS_A_HOST = "(as a host name, where an address does not count: it needs an IP entry, as in subjectAltName = IP:...)"
+
+
 @dataclass(frozen=True)
 class Certificate:
     """An X.509 certificate. Two are the same when all of their bytes are: names are for people."""
@@ -44,7 +47,9 @@ class Certificate:
     @property
     def names(self) -> str:
         """The host names and addresses that it is for, as text."""
-        return _printable(", ".join([*self.hosts, *map(str, self.addresses)])) or "no name at all"
+        # Addresses are not looked for among host names (RFC 6125).
+        hosts = [host if literal(host) is None else f"{host} {_AS_A_HOST}" for host in self.hosts]
+        return _printable(", ".join([*hosts, *map(str, self.addresses)])) or "no name at all"
 
     def __str__(self) -> str:
         return f"{self.subject} (issued by {self.issuer}, serial number {self.serial:x}, SHA-256 {self.fingerprint})"

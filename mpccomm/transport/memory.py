@@ -31,7 +31,7 @@ import math
 import os
 import threading
 from collections import Counter
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -55,8 +55,6 @@ from mpccomm.transport.skipping import SkippingClock
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mpccomm.settings import Settings
     from mpccomm.transport.handshake import Authenticator
 

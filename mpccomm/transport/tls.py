@@ -313,6 +313,8 @@ def read_key(path: FilePath, password: Password, given_as: str = "") -> PrivateK
         ) from error
     secret = password() if callable(password) else password
     if not secret:
+        if callable(password):
+            raise ConfigurationError(f"the private key {path} is encrypted, and password= has returned nothing")
         raise ConfigurationError(f"the private key {path} is encrypted: pass password=, a string or a function")
     if not isinstance(secret, str | bytes):
         raise ConfigurationError(
@@ -331,9 +333,15 @@ def _load(
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
-    if x509.load_der_x509_certificate(chain[0].der).public_key() != key.public_key():
+    own = [one for one in chain if x509.load_der_x509_certificate(one.der).public_key() == key.public_key()]
+    if not own:
         raise ConfigurationError(
             f"the private key {key_file} is not that of the certificate {path}: name the two files that were made together"
+        )
+    if own[0] is not chain[0]:
+        raise ConfigurationError(
+            f"the certificates of {path} are in the wrong order: the first has to be that of the private key, {own[0].subject}, "
+            "and those of the authorities in between follow it"
         )
     # The ssl module reads files only, and PEM only. What lies on the disk meanwhile is encrypted with a password that
     # only this call knows.

@@ -5,6 +5,7 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -130,6 +131,20 @@ def test_what_is_asked_for_again_and_again_waits_as_well(caplog: pytest.LogCaptu
     rest = "no answer yet; no other message from it is here"
     assert caplog.messages == [f"receive of #0 from {party} has waited for {seconds} s; {rest}" for seconds in (1, 2)]
     assert len(notices._polled) <= 100
+
+
+@pytest.mark.parametrize("then", ["it comes", "it is received"])
+def test_what_has_come_after_all_is_not_waited_for(then: str, caplog: pytest.LogCaptureFixture) -> None:
+    party = new_party("Bob")
+    notices, key = party.notices, ("", 0)
+    with caplog.at_level(logging.INFO, "mpccomm"):
+        notices.asked_in_vain(key, 93.0, 100.0)
+        if then == "it comes":
+            party.link.mailbox._messages[key] = cast(Any, object())
+        else:
+            party.link.receiver.box.taken += 1
+        notices.look_at_receives(100.2)
+    assert not caplog.messages
 
 
 @pytest.mark.usefixtures("both_loops")

@@ -146,6 +146,9 @@ def test_what_is_shown() -> None:
     assert certificate.fingerprint in str(certificate)
     assert len(certificate.fingerprint) == 95
     assert read(CA.issue("x")).names == "no name at all"
+    address = read(CA.issue("x", raw_names=b"\x30\x0b\x82\x09127.0.0.1"))
+    assert not address.is_for(LOCAL)
+    assert address.names.startswith(f"{LOCAL} (as a host name, where an address does not count")
     assert read(CA.issue("x", raw_names=b"\x30\x07\x82\x05bob\x1b[")).names == "bob?["
 
 

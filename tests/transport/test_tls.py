@@ -81,9 +81,15 @@ async def test_encrypted_key(encoding: Encoding, password: object, files: Folder
 
 
 @pytest.mark.parametrize(
-    ("password", "error"), [("wrong", "is the password right"), (None, "pass password="), ("", "pass password=")]
+    ("password", "error"),
+    [
+        ("wrong", "is the password right"),
+        (None, "pass password="),
+        ("", "pass password="),
+        (lambda: None, "password= has returned nothing"),
+    ],
 )
-def test_wrong_password(password: str | None, error: str, files: Folder) -> None:
+def test_wrong_password(password: Any, error: str, files: Folder) -> None:
     with pytest.raises(ConfigurationError, match=error):
         Pool(files.write(ALICE.key_bytes(password=b"hidden")), files.cert(ALICE), password=password)
 
@@ -109,6 +115,12 @@ def test_the_key_of_another(files: Folder) -> None:
     with pytest.raises(
         ConfigurationError, match=f"the private key {key} is not that of the certificate {cert}: name the"
     ):
+        Pool(key, cert)
+
+
+def test_the_certificate_of_the_key_comes_first(files: Folder) -> None:
+    key, cert = files.key(BOB), files.cert(ALICE, BOB)
+    with pytest.raises(ConfigurationError, match=f"of {cert} are in the wrong order: .* of the private key, CN=Bob"):
         Pool(key, cert)
 
 
