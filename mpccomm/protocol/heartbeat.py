@@ -36,6 +36,12 @@ class Heartbeat:
         """
         return min(max(self._timing.suspect_after, 2 * self._slowest), self._timing.dead_after)
 
+    def met(self, connection: Connection, now: float) -> None:
+        """Note that the answer to our HELLO has arrived: how far away the other side is, is known before anything is sent."""
+        seconds = now - connection.opened
+        if seconds > max(self._long, self._slowest):
+            self._slowest, self.noticed = seconds, -1.0
+
     def heard(self, connection: Connection, now: float) -> None:
         """Note that something has arrived on a connection where an answer was due."""
         if connection.awaiting is not None:

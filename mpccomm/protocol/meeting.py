@@ -299,6 +299,7 @@ class Meeting:
         if not connection.verified:
             if not self._meet(connection, connection.hello):
                 return
+            self._heartbeat.met(connection, now)
         elif not frame.accepted:
             raise ViolationError("it says twice that it has not accepted our restart")
         connection.position = frame.received

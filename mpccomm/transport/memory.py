@@ -241,7 +241,8 @@ class MemoryNetwork:
 
         Time limits are skipped like everything else that is waited for, and reports and traces go by the same time. What is
         done elsewhere takes its time, if it is in `asyncio.to_thread` or another executor of the loop, or comes from a socket
-        or a pipe; for other threads nothing waits. Not for `SyncPool`, which has a loop of its own.
+        or a pipe; for other threads nothing waits. Lines of the log and of an `audit` have the time of the machine. Not for
+        `SyncPool`, which has a loop of its own.
 
         Where a loop runs already, as in a notebook, this is done in another thread, and waited for.
 

@@ -36,6 +36,19 @@ def test_each_answer_that_fails_to_come_doubles_the_timeout_and_prompt_answers_l
     assert heartbeat.answer_timeout == 1.0
 
 
+@pytest.mark.parametrize(("handshake", "timeout"), [(0.01, 1.0), (0.4, 1.0), (0.8, 1.6), (3.0, 6.0), (1000.0, 30.0)])
+def test_the_handshake_tells_how_long_an_answer_takes(handshake: float, timeout: float) -> None:
+    heartbeat = Heartbeat(TIMING)
+    heartbeat.met(connection(5.0), 5.0 + handshake)
+    assert heartbeat.answer_timeout == pytest.approx(timeout)
+    for _ in range(100):
+        waiting = connection()
+        waiting.awaiting = 0.0
+        heartbeat.heard(waiting, 0.001)
+    heartbeat.met(connection(5.0), 5.001)
+    assert heartbeat.answer_timeout == 1.0
+
+
 def test_where_no_answer_is_due_nothing_is_learnt() -> None:
     heartbeat, quiet = Heartbeat(TIMING), connection()
     heartbeat.heard(quiet, 5.0)

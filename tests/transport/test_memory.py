@@ -420,6 +420,26 @@ def test_what_comes_from_a_socket_takes_its_time() -> None:
     assert UNIT / 2 <= MemoryNetwork().run(main()) < 500
 
 
+@pytest.mark.parametrize("delay", [0.8, 1.0, 2.5])
+def test_who_is_far_away_is_not_taken_for_dead(delay: float) -> None:
+    async def main() -> list[float]:
+        network = MemoryNetwork(delay=delay)
+        async with introduced(network, "alice", "bob", settings=Settings()) as (alice, bob):
+            await asyncio.gather(alice.wait_ready(60), bob.wait_ready(60))
+            took, loop = [], asyncio.get_running_loop()
+            for number in range(3):
+                start = loop.time()
+                await alice.send("bob", number)
+                took.append(loop.time() - start)
+            assert [await bob.recv("alice") for _ in took] == [0, 1, 2]
+            assert alice.stats["bob"].reconnects == bob.stats["alice"].reconnects == 0
+            return took
+
+    before = time.monotonic()
+    took = MemoryNetwork().run(main())
+    assert max(took) < 2.05 * delay + time.monotonic() - before
+
+
 def test_time_goes_on_where_it_was() -> None:
     """For what has seen more than one run."""
     network = MemoryNetwork()
