@@ -295,7 +295,15 @@ class MemoryNetwork:
         return self.clock.elsewhere(function)
 
     def bind(self, caller: str, addr: str, port: int) -> _BoundPort:
-        """Return a port, for the pool of that name."""
+        """Return a port, for the pool of that name.
+
+        :raises ConfigurationError: another network runs the program, and has another time
+        """
+        if skipping.running_clock() not in (None, self.clock):
+            raise ConfigurationError(
+                "this program is run by another MemoryNetwork than that of its pools, and each has a time of its own: call `run` "
+                "of the one that is their network="
+            )
         self._names.add(caller)
         with self._lock:
             if not port:

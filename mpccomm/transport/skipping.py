@@ -59,17 +59,17 @@ class SkippingLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self, clock: SkippingClock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._elsewhere = 0
         """What executors do for this loop now."""
         super().__init__(_SkippingSelector(self._skip))
 
     def time(self) -> float:
         """Return what time it is."""
-        return self._clock()
+        return self.clock()
 
     def _skip(self, seconds: float) -> bool:
-        return not self._elsewhere and self._clock.skip(seconds)
+        return not self._elsewhere and self.clock.skip(seconds)
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Have something done in a thread; time is real until it is."""
@@ -93,6 +93,15 @@ class _SkippingSelector(selectors.DefaultSelector):
         if timeout is None or timeout <= 0 or len(self.get_map()) > 1:
             return super().select(timeout)
         return super().select(0) or ([] if self._skip(timeout) else super().select(timeout))
+
+
+def running_clock() -> SkippingClock | None:
+    """Return the clock of the `SkippingLoop` that runs here; None: there is none."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return loop.clock if isinstance(loop, SkippingLoop) else None
 
 
 def run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:

@@ -422,8 +422,9 @@ def test_what_comes_from_a_socket_takes_its_time() -> None:
 
 @pytest.mark.parametrize("delay", [0.8, 1.0, 2.5])
 def test_who_is_far_away_is_not_taken_for_dead(delay: float) -> None:
+    network = MemoryNetwork(delay=delay)
+
     async def main() -> list[float]:
-        network = MemoryNetwork(delay=delay)
         async with introduced(network, "alice", "bob", settings=Settings()) as (alice, bob):
             await asyncio.gather(alice.wait_ready(60), bob.wait_ready(60))
             took, loop = [], asyncio.get_running_loop()
@@ -436,8 +437,17 @@ def test_who_is_far_away_is_not_taken_for_dead(delay: float) -> None:
             return took
 
     before = time.monotonic()
-    took = MemoryNetwork().run(main())
+    took = network.run(main())
     assert max(took) < 2.05 * delay + time.monotonic() - before
+
+
+def test_pools_of_another_network_have_another_time() -> None:
+    async def main() -> None:
+        with pytest.raises(ConfigurationError, match="call `run` of the one that is their network="):
+            async with introduced(MemoryNetwork(), "alice", "bob"):
+                pass
+
+    MemoryNetwork().run(main())
 
 
 def test_time_goes_on_where_it_was() -> None:
