@@ -323,11 +323,13 @@ class Engine:
         """Remove a party: it is told so in the background."""
         self.check_open()
         party = self.party(name)
+        if self.loop_owner.settled:
+            # First: whatever strikes this call, it is among those that are told.
+            self.removals.add(party)
         self.parties = {other: one for other, one in self.parties.items() if one is not party}
         # A party that is added again shall meet a new process: what this one had under way is over.
         self._incarnation = secrets.token_bytes(16)
         if self.loop_owner.settled:
-            self.removals.add(party)
             self.loop_owner.post(lambda: self.logged.context().run(self._part, party))
         else:
             party.give_up(GivenUp.REMOVED)
@@ -493,7 +495,7 @@ class Engine:
         """Stop what runs, and wait for its end. May be called once more where it was interrupted."""
         if self._ticker is not None:
             self._ticker.cancel()
-        left = [*self.parties.values(), *self.removals.untold]
+        left = dict.fromkeys((*self.parties.values(), *self.removals.untold))
         await asyncio.gather(*(party.disconnected() for party in left))
         await self.server.close()
         tasks = set(self._tasks)

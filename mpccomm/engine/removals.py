@@ -46,11 +46,14 @@ class Removals:
     @property
     def untold(self) -> list[Party]:
         """Those that nothing tells: what was to do so was struck by a signal handler, and the end of the pool does it."""
-        return [party for party in self.pending if party not in self.leaving]
+        return [party for party in self.pending if party not in self.leaving or self.leaving[party].done()]
 
     def add(self, party: Party) -> None:
         """Add a party that was removed and has to be told: `start` follows, on the loop."""
-        self.pending = (*self.pending, party)
+        if (
+            party not in self.pending
+        ):  # a signal handler may have struck the call that removed it, which then came once more
+            self.pending = (*self.pending, party)
 
     def take_place(self, party: Party, name: str, addr: str) -> None:
         """Have a new party wait for the one that was removed from its place, if that is not gone yet.
@@ -81,10 +84,8 @@ class Removals:
             tell_of_undelivered(self._log, {party.name: tell_of_remains(party.log, party, left)})
             await party.disconnected()
         except BaseException as error:
-            if is_strike(error):
-                del self.leaving[party]  # it is one of those that are `untold`
-                raise
-            self._part_with(party)
+            if not is_strike(error):  # else it is one of those that are `untold`
+                self._part_with(party)
             raise
         self._part_with(party)
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+_BEGINS = 1.0
+"""Seconds in which a new thread has begun."""
 
 
 class SkippingClock:
@@ -40,13 +45,17 @@ class SkippingClock:
         return True
 
     def elsewhere(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Return a function for another thread, until the end of which no time is skipped. It tells the loop what came of it."""
+        """Return a function for another thread, until the end of which no time is skipped. Called on the loop that waits for it."""
+        loop = asyncio.get_running_loop()
 
         def run() -> None:
             try:
                 function()
             finally:
                 self._elsewhere.discard(run)
+                with suppress(RuntimeError):  # the loop is closed
+                    # It may wait by now, in real time.
+                    loop.call_soon_threadsafe(_nothing)
 
         self._elsewhere.add(run)
         return run
@@ -95,6 +104,10 @@ class _SkippingSelector(selectors.DefaultSelector):
         return super().select(0) or ([] if self._skip(timeout) else super().select(timeout))
 
 
+def _nothing() -> None:
+    pass
+
+
 def running_clock() -> SkippingClock | None:
     """Return the clock of the `SkippingLoop` that runs here; None: there is none."""
     try:
@@ -120,18 +133,37 @@ def _run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
 
 def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
     task: asyncio.Task[T] | None = None
+    given_up = False
+    outcome: Future[T] = Future()
+    begun, ended = threading.Event(), threading.Event()
 
     async def whole() -> T:
         nonlocal task
         task = asyncio.current_task()
+        if given_up:
+            main.close()
+            raise asyncio.CancelledError
         return await main
 
-    with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(copy_context().run, _run, whole(), clock)
+    def work() -> None:
+        begun.set()
         try:
-            return running.result()
-        except BaseException:
-            # An interrupt ends the program, as it would in this thread.
-            if task is not None and not running.done():
+            outcome.set_result(_run(whole(), clock))
+        except BaseException as error:
+            outcome.set_exception(error)
+        finally:
+            ended.set()
+
+    try:
+        start_new_thread(copy_context().run, (work,))
+        ended.wait()
+    except BaseException:
+        # An interrupt ends the program, as it would in this thread; it may have come before there was one.
+        given_up = True
+        if task is not None:
+            with suppress(RuntimeError):  # it has ended
                 task.get_loop().call_soon_threadsafe(task.cancel)
-            raise
+        if begun.wait(_BEGINS):
+            ended.wait()
+        raise
+    return outcome.result()

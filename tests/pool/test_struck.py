@@ -18,6 +18,7 @@ from mpccomm.engine import ending, futures
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.party import Party
+from mpccomm.engine.removals import Removals
 from mpccomm.engine.requests import ReceiveCall
 from tests.interrupts.shots import TIMER, TimesUpError, handling
 from tests.pools import LOCAL, Log, pools, quick, until
@@ -151,6 +152,30 @@ async def test_a_strike_at_the_beginning_of_the_end_leaves_it_to_another_task(
         with pytest.raises(PartyAbortedError, match="TimesUpError"):
             await asyncio.wait_for(waiting, LIMIT)
         assert is_free(alice.port)
+
+
+@pytest.mark.parametrize("where", ["the call", "the first step"])
+async def test_one_whose_removal_is_struck_at_its_beginning_is_told(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        bob_waits = asyncio.ensure_future(bob.recv("Alice"))
+        with monkeypatch.context() as patch:
+            if where == "the call":
+                once(patch, Removals, "add")
+                with pytest.raises(TimesUpError):
+                    alice.remove_http_client("Bob")
+            else:
+
+                async def struck(*arguments: Any) -> None:
+                    strike()
+
+                patch.setattr(Removals, "_part", struck)
+                alice.remove_http_client("Bob")
+                await until(lambda: alice._engine.ending.split is not None)
+        await asyncio.wait_for(alice.shutdown(), LIMIT)
+        with pytest.raises(PartyGoneError):
+            await asyncio.wait_for(bob_waits, LIMIT)
 
 
 @pytest.mark.parametrize("name", ["fail_receives", "leave", "disconnected"])

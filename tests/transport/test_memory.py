@@ -377,7 +377,7 @@ async def test_an_interrupt_ends_what_runs_beside_a_loop() -> None:
 
     async def main() -> None:
         try:
-            signal.raise_signal(signal.SIGALRM)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
             await asyncio.get_running_loop().create_future()
         finally:
             ended.append(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from mpccomm.transport.skipping import SkippingClock, SkippingLoop
+from tests.timing import UNIT
 
 
 def run(main: Callable[[], Awaitable[Any]]) -> tuple[Any, float, float]:
@@ -41,6 +43,32 @@ def test_what_is_waited_for_is_there_at_once_and_in_order() -> None:
     order, passed, waited = run(main)
     assert order == [1000, 2000, 3000]
     assert passed == pytest.approx(3000, abs=60)
+    assert waited < 60
+
+
+def test_what_a_thread_has_done_wakes_the_loop_that_waits_for_nothing_else() -> None:
+    """Also where that has looked before the thread was quite done."""
+    told = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SkippingLoop)
+        here = asyncio.Event()
+
+        def work() -> None:
+            loop.call_soon_threadsafe(here.set)
+            told.wait()
+
+        threading.Thread(target=loop.clock.elsewhere(work)).start()
+        await here.wait()
+        # When this is called, the loop has waited in real time for a while.
+        timer = threading.Timer(UNIT, told.set)
+        timer.start()
+        await asyncio.sleep(1000)
+        timer.join()
+
+    _, passed, waited = run(main)
+    assert passed >= 1000
     assert waited < 60
 
 
