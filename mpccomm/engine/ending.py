@@ -268,8 +268,10 @@ class PoolEnding:
         """Wait until the end has come, or for some seconds."""
         assert self._task is not None
         await asyncio.wait((self._task,), timeout=timeout)
-        # Where a signal handler has struck the end itself, another task is about to take it up.
-        await asyncio.sleep(0)
+        if self._task.done():
+            # Where a signal handler has struck the end itself, which is known in a moment, another task takes it up.
+            await asyncio.sleep(0)
+            self.tell_of_split()
 
     @property
     def _goes_on(self) -> bool:

@@ -43,6 +43,7 @@ from mpccomm.errors import (
 from mpccomm.logs import EventLog, LogEvent, LoggedPool
 from mpccomm.protocol.frames import NO_PORT, VISIT
 from mpccomm.protocol.numbering import Numbering, PrefixNumbering
+from mpccomm.protocol.states import Cause
 from mpccomm.proxies import GivenProxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
@@ -386,9 +387,10 @@ class Engine:
                 party.dialler = self._spawn(self._mediate(party))
 
     def _part(self, party: Party) -> None:
-        # The end of the pool tells those that are left.
         if self.lifecycle.usable:
             self.removals.start(party)
+        else:  # the end of the pool tells it
+            party.fail_receives(Cause(GivenUp.REMOVED))
 
     async def _mediate(self, party: Party) -> None:
         if party.predecessor is not None:

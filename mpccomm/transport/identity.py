@@ -21,7 +21,7 @@ FilePath: TypeAlias = str | os.PathLike[str]
 _PEM = b"-----BEGIN "
 
 
-_AS_A_HOST = "(as a host name, where an address does not count: it needs an IP entry, as in subjectAltName = IP:...)"
+_AS_A_HOST = "(as a host name, where an address does not count: it needs an IP entry)"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import asyncio
 import selectors
 import threading
 import time
-from _thread import start_new_thread
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -20,6 +19,8 @@ from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+_MOMENT = 0.02
+"""Seconds after which a loop looks again whether it may skip time."""
 _BEGINS = 1.0
 """Seconds in which a new thread has begun."""
 
@@ -45,17 +46,13 @@ class SkippingClock:
         return True
 
     def elsewhere(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Return a function for another thread, until the end of which no time is skipped. Called on the loop that waits for it."""
-        loop = asyncio.get_running_loop()
+        """Return a function for another thread, until the end of which no time is skipped. It tells the loop what came of it."""
 
         def run() -> None:
             try:
                 function()
             finally:
                 self._elsewhere.discard(run)
-                with suppress(RuntimeError):  # the loop is closed
-                    # It may wait by now, in real time.
-                    loop.call_soon_threadsafe(_nothing)
 
         self._elsewhere.add(run)
         return run
@@ -101,11 +98,8 @@ class _SkippingSelector(selectors.DefaultSelector):
         # Any other file than the loop's own is a socket, or a pipe of another process, where time is real.
         if timeout is None or timeout <= 0 or len(self.get_map()) > 1:
             return super().select(timeout)
-        return super().select(0) or ([] if self._skip(timeout) else super().select(timeout))
-
-
-def _nothing() -> None:
-    pass
+        # Only for a moment: nothing wakes the loop when it may skip time again.
+        return super().select(0) or ([] if self._skip(timeout) else super().select(min(timeout, _MOMENT)))
 
 
 def running_clock() -> SkippingClock | None:
@@ -154,8 +148,9 @@ def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
         finally:
             ended.set()
 
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="mpccomm, in skipped time", daemon=True)
     try:
-        start_new_thread(copy_context().run, (work,))
+        thread.start()
         ended.wait()
     except BaseException:
         # An interrupt ends the program, as it would in this thread; it may have come before there was one.
@@ -164,6 +159,7 @@ def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
             with suppress(RuntimeError):  # it has ended
                 task.get_loop().call_soon_threadsafe(task.cancel)
         if begun.wait(_BEGINS):
-            ended.wait()
+            thread.join()
         raise
+    thread.join()
     return outcome.result()

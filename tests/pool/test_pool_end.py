@@ -642,23 +642,24 @@ async def test_one_that_has_come_since_the_last_dial_hears_of_the_end(end: str) 
 
 
 @pytest.mark.parametrize("end", ["abort", "shutdown"])
-@pytest.mark.parametrize("gone", [1.0, 3.0, 4.0])
+@pytest.mark.parametrize("gone", [10.0, 30.0, 40.0])
 @pytest.mark.parametrize("seed", range(10))
 def test_one_that_is_cut_off_as_the_other_ends_hears_of_it_within_what_that_lingers(
     end: str, gone: float, seed: int
 ) -> None:
-    network = MemoryNetwork(seed)
+    # All longer than by default, so that a busy machine changes nothing: what it computes takes its time.
+    network, settings = MemoryNetwork(seed), Settings(retry=Retry(cap=60))
 
     async def main() -> None:
-        alice, bob = Pool(name="Alice", network=network), Pool(name="Bob", network=network)
+        alice, bob = (Pool(name=name, network=network, settings=settings) for name in ("Alice", "Bob"))
         network.connect(alice, bob)
         await asyncio.gather(alice.wait_ready(LIMIT), bob.wait_ready(LIMIT))
         waiting = bob.arecv("Alice")
         network.partition("Alice")
-        ending = asyncio.ensure_future(getattr(alice, end)(linger=5))
+        ending = asyncio.ensure_future(getattr(alice, end)(linger=50))
         await asyncio.sleep(gone)
         network.heal()
-        async with asyncio.timeout(5 - gone):
+        async with asyncio.timeout(50 - gone):
             with pytest.raises(PartyAbortedError if end == "abort" else PartyShutDownError):
                 await waiting
         await ending

@@ -46,8 +46,8 @@ def test_what_is_waited_for_is_there_at_once_and_in_order() -> None:
     assert waited < 60
 
 
-def test_what_a_thread_has_done_wakes_the_loop_that_waits_for_nothing_else() -> None:
-    """Also where that has looked before the thread was quite done."""
+def test_time_is_skipped_again_when_a_thread_is_done() -> None:
+    """Also where the loop has looked before it was quite done."""
     told = threading.Event()
 
     async def main() -> None:
