@@ -50,9 +50,8 @@ class Removals:
 
     def add(self, party: Party) -> None:
         """Add a party that was removed and has to be told: `start` follows, on the loop."""
-        if (
-            party not in self.pending
-        ):  # a signal handler may have struck the call that removed it, which then came once more
+        # A signal handler may have struck the call that removed it, which then came once more.
+        if party not in self.pending:
             self.pending = (*self.pending, party)
 
     def take_place(self, party: Party, name: str, addr: str) -> None:
