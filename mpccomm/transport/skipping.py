@@ -84,6 +84,14 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._returned)
         return future
 
+    async def shutdown_default_executor(self, *limit: Any) -> None:
+        """Wait for the threads of the executor; the time limit that there is from Python 3.12 on is one of real time."""
+        self._elsewhere += 1
+        try:
+            await super().shutdown_default_executor(*limit)
+        finally:
+            self._elsewhere -= 1
+
     def _returned(self, future: asyncio.Future[Any]) -> None:
         self._elsewhere -= 1
 
