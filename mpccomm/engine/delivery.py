@@ -99,7 +99,7 @@ def tell_of_receipt(
     if trail is not None:
         if lane < 0:
             lane = party.loop_owner.lane()
-        ended = party.loop_owner.clock() if message.total > AT_A_STROKE or message.ordered else 0.0
+        ended = party.clock() if message.total > AT_A_STROKE or message.ordered else 0.0
         times = since, message.at, begun, ended
         trail.received.append((message.number, message.total, message.key, lane, *times, asked < _NEVER))
     if asked == _NEVER:

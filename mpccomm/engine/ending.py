@@ -375,7 +375,7 @@ class PoolEnding:
         """Leave all parties, and log for each what is left."""
         engine = self._engine
         engine.failures.told_by_party = True
-        parties = list(dict.fromkeys((*engine.parties.values(), *engine.removals.untold)))
+        parties = [*engine.parties.values(), *engine.removals.untold]
         self._notice = engine.loop_owner.loop.call_later(_PATIENT, self._tell_of_lingering, parties)
 
         async def leave_one(party: Party) -> str:

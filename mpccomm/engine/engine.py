@@ -497,7 +497,7 @@ class Engine:
         """Stop what runs, and wait for its end. May be called once more where it was interrupted."""
         if self._ticker is not None:
             self._ticker.cancel()
-        left = dict.fromkeys((*self.parties.values(), *self.removals.untold))
+        left = [*self.parties.values(), *self.removals.untold]
         await asyncio.gather(*(party.disconnected() for party in left))
         await self.server.close()
         tasks = set(self._tasks)

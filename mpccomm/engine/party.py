@@ -157,7 +157,7 @@ class Party:
         self.certificates = certificates
         self.check_hostname = check_hostname
         self.reputation = Reputation(settings.retry, settings.strangers, certified=certified)
-        self.loop_owner = loop_owner
+        self.loop_owner, self.clock = loop_owner, loop_owner.clock
         self.log = loop_owner.log.of(name)
         self.settings = settings
         self.link = Link(
@@ -165,7 +165,7 @@ class Party:
             nonce=lambda: secrets.token_bytes(16),
             limits=settings.limits,
             timing=settings.timing,
-            now=loop_owner.clock(),
+            now=self.clock(),
             numbering=numbering,
             alone=lambda: loop_owner.program_waits(),
             allocate=allocate,
@@ -183,13 +183,8 @@ class Party:
         self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress, self.log)
         self.connections = PartyConnections(self, AT_ONCE)
         self.notices = Notices(self.log, self)
-        self._missing_since = self._ticked = loop_owner.clock()
+        self._missing_since = self._ticked = self.clock()
         """Since when it is MISSING or REFUSED, while it is."""
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """What time it is for the pool, in seconds."""
-        return self.loop_owner.clock
 
     @property
     def where(self) -> str:
@@ -227,7 +222,7 @@ class Party:
         self.closed = closed
         self.refusal = ""
         if after in _ABSENT and before not in _ABSENT:
-            self._missing_since = self.loop_owner.clock()
+            self._missing_since = self.clock()
         return True
 
     # -- connections ---------------------------------------------------------------------------------------------------
@@ -244,7 +239,7 @@ class Party:
     @property
     def longest_pause(self) -> float:
         """Seconds between two attempts to connect, at most: as we leave there may be little time for the last word."""
-        left = max(_LAST_PAUSE, (self.loop_owner.clock() - self._leaving_since) / 10)
+        left = max(_LAST_PAUSE, (self.clock() - self._leaving_since) / 10)
         return min(self.settings.retry.cap, left)
 
     @property
@@ -311,7 +306,7 @@ class Party:
         if verdict.theirs:
             self._refused_us = verdict.text
         self._note(verdict.text, LogEvent.UNTRUSTED)
-        if not self.link.connected and self.reputation.refuse(verdict, self.loop_owner.clock()):
+        if not self.link.connected and self.reputation.refuse(verdict, self.clock()):
             self._change(ContactEvent.REFUSE)
             if self.contact is ContactState.REFUSED:
                 self.refusal = verdict.text
@@ -337,7 +332,7 @@ class Party:
 
     def offended(self, reason: str) -> None:
         """Note that it broke the protocol."""
-        why = self.reputation.offend(reason, self.loop_owner.clock())
+        why = self.reputation.offend(reason, self.clock())
         barred = Cause(GivenUp.BARRED, why)
         if not why or not self._change(ContactEvent.BAR, barred):
             return
@@ -348,7 +343,7 @@ class Party:
 
     def failed(self) -> None:
         """Note that a part of the pool failed in a connection with it: the next one is made, or let in, after a pause."""
-        self.reputation.fail(self.loop_owner.clock())
+        self.reputation.fail(self.clock())
 
     def readmit(self) -> None:
         """Let it in again after it was barred."""
@@ -367,7 +362,7 @@ class Party:
         link = self.link
         finished = link.finished
         if link.mailbox.taken:
-            link.account(self.loop_owner.clock())
+            link.account(self.clock())
         if finished:
             if self._progress is not None and self._progress.followed:
                 self._progress.settle()
@@ -409,7 +404,7 @@ class Party:
 
     def return_message(self, message: Incoming) -> None:
         """Return a message that was taken to the mailbox: the next receive that asks for it gets it."""
-        self.link.put_back(message, self.loop_owner.clock())
+        self.link.put_back(message, self.clock())
         self.flush()
 
     def _continue(self) -> None:
@@ -467,7 +462,7 @@ class Party:
 
     def tick(self) -> bool:
         """Do what is due at this time: heartbeats, and notices about long waits. False: at rest, nothing can be due."""
-        now = self.loop_owner.clock()
+        now = self.clock()
         link = self.link
         before, self._ticked = self._ticked, now
         if self.connections.secured:
@@ -510,7 +505,7 @@ class Party:
     def accept_restart(self) -> None:
         """Go on with its new process; messages of both directions start from nothing."""
         dropped = self.link.mailbox.unread_messages
-        if self.link.accept_restart(self.loop_owner.clock()):
+        if self.link.accept_restart(self.clock()):
             text = "%s: the restart is accepted; of the old process %s dropped"
             self.log(LogEvent.RESTART_ACCEPTED, text, self, plural(dropped, "message is", "messages are"))
         else:
@@ -599,7 +594,7 @@ class Party:
         def limit() -> float:
             nonlocal taken, moved, patience
             if sender.acknowledged != taken:
-                taken, moved = sender.acknowledged, self.loop_owner.clock()
+                taken, moved = sender.acknowledged, self.clock()
                 patience = self._patient(deadline)
             return max(deadline(moved), patience() if self.connections.unsent else -math.inf)
 
@@ -611,10 +606,10 @@ class Party:
         It may just compute, or be stopped. What it does not read stands in the way of our last word, without which it would wait
         for us for ever. So it has several times as long as others.
         """
-        since = self.loop_owner.clock()
+        since = self.clock()
 
         def limit() -> float:
-            now = self.loop_owner.clock()
+            now = self.clock()
             return since + PATIENCE * max(deadline(now) - now, 0.0)
 
         return limit
@@ -631,12 +626,12 @@ class Party:
         self.connections.update_wanted()
         self._looked_for = self.wire_format is not OURS or self.dialler is None
         self.dial_now = True
-        self._leaving_since = self.loop_owner.clock()
+        self._leaving_since = self.clock()
         if self.pause is not None:
             # It may be over, where what a signal handler raised has ended the dialler in the midst of it.
             with suppress(RuntimeError):
                 self.pause.reschedule(0)
-        last_dial_until = self.loop_owner.clock() + _LAST_DIAL
+        last_dial_until = self.clock() + _LAST_DIAL
 
         def known() -> bool:
             met = self.link.state is not PartyState.UNKNOWN
@@ -656,13 +651,13 @@ class Party:
         self.give_up(ending)
         self.flush()
         self.fail_waiting(Cause(ending))
-        self.connections.close(CloseCode.DONE, max(self._patience() - self.loop_owner.clock(), 0.0))
+        self.connections.close(CloseCode.DONE, max(self._patience() - self.clock(), 0.0))
 
     async def until(self, condition: Callable[[], bool], deadline: Callable[[], float] | float | None) -> bool:
         """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
         while not condition():
             at = deadline() if callable(deadline) else deadline
-            remaining = None if at is None else at - self.loop_owner.clock()
+            remaining = None if at is None else at - self.clock()
             if remaining is not None and remaining <= 0:
                 return False
             if self._happening is None:
@@ -677,7 +672,7 @@ class Party:
         :raises PartyRestartedError: it is there, but as a new process, which nobody has accepted
         """
         link, reputation = self.link, self.reputation
-        deadline = None if limit is None else self.loop_owner.clock() + limit
+        deadline = None if limit is None else self.clock() + limit
         refusals, connections = reputation.refusals, link.counters.connections
 
         def over() -> bool:
@@ -704,12 +699,12 @@ class Party:
             # that is crowded stands still for seconds.
             heard = self.link.farewell or self.link.ending is not None
             limit = CLOSE_TIMEOUT if heard or self.connections.unsent else _SHORT_CLOSE
-            if await self.until(lambda: not self.connections, self.loop_owner.clock() + limit):
+            if await self.until(lambda: not self.connections, self.clock() + limit):
                 return
-            patient = self.loop_owner.clock() < self._patience() and self.connections.unsent
+            patient = self.clock() < self._patience() and self.connections.unsent
             if not (patient or self.connections.moving(limit)):
                 self.connections.abort()
-                await self.until(lambda: not self.connections, self.loop_owner.clock() + CLOSE_TIMEOUT)
+                await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
                 return
 
     async def abort(self, reason: str, deadline: Callable[[float], float]) -> list[Outgoing]:

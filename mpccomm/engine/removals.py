@@ -46,7 +46,8 @@ class Removals:
     @property
     def untold(self) -> list[Party]:
         """Those that nothing tells: what was to do so was struck by a signal handler, and the end of the pool does it."""
-        return [party for party in self.pending if party not in self.leaving or self.leaving[party].done()]
+        told = {*self._parties().values(), *(party for party, task in self.leaving.items() if not task.done())}
+        return [party for party in self.pending if party not in told]
 
     def add(self, party: Party) -> None:
         """Add a party that was removed and has to be told: `start` follows, on the loop."""

@@ -165,7 +165,7 @@ class ReceiveCall(Receive):
         if self.timeout is not None and self.timeout <= 0 and not mine and self.arrival() == math.inf:
             self.key = mailbox.numbering.next_key(self._prefix, self._msg_id)
             self.failure = link.ending or party.closed or TIMED_OUT
-            now = party.loop_owner.clock()
+            now = party.clock()
             party.notices.asked_in_vain(self.key, now, now)
             self.state = REQUEST[self.state, _FAIL]
             self.error = party.explain(self.failure, self)
@@ -200,7 +200,7 @@ class ReceiveCall(Receive):
         link = party.link
         mailbox = link.mailbox
         try:
-            self.since = self.notice = now = party.loop_owner.clock()
+            self.since = self.notice = now = party.clock()
             mine = self._mine
             if mine:
                 key = self._grabbed_key(mine, mailbox)
@@ -273,7 +273,7 @@ class ReceiveCall(Receive):
     def _note_in_vain(self, waiter: Waiter | None) -> None:
         """Note that it ends without its message, where that is what the program waits for."""
         if not isinstance(waiter, OneOf):
-            self.party.notices.asked_in_vain(self.key, self.since, self.party.loop_owner.clock())
+            self.party.notices.asked_in_vain(self.key, self.since, self.party.clock())
 
     def detach(self) -> None:
         """Do nothing: a receive has nothing to copy."""
@@ -299,7 +299,7 @@ class ReceiveCall(Receive):
     def _read(self, message: Incoming) -> Any:
         party = self.party
         observers = party.loop_owner.observers
-        begun = 0.0 if observers is None else party.loop_owner.clock()
+        begun = 0.0 if observers is None else party.clock()
         try:
             value = read(message, party)
         except BaseException as error:
@@ -351,7 +351,7 @@ class FutureCall(ReceiveCall):
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
         # Where nobody watches yet, the future won't say when the program looks: then its message is received when it comes.
-        self.asked = math.inf if party.loop_owner.observers is None else party.loop_owner.clock()
+        self.asked = math.inf if party.loop_owner.observers is None else party.clock()
         self.immediate = False
         """Whether the caller is on the loop and starts it now: a message that is here is then decoded in the call, as by `recv`."""
         self.taking: Callable[[], None] | None = None
@@ -509,7 +509,7 @@ class SendCall(Outgoing):
         self.called: Called | None = called
         if called is not None:
             if self.total > AT_A_STROKE or ordered or not awaited:
-                queued = party.loop_owner.clock() if self.total > AT_A_STROKE or ordered else 0.0
+                queued = party.clock() if self.total > AT_A_STROKE or ordered else 0.0
                 self.called = *called, queued, awaited
             observers = party.loop_owner.observers
             if observers is not None and observers.each:
@@ -691,7 +691,7 @@ class PlainSend(SendCall):
         self.called: Called | None = called
         if called is not None:
             if self.total > AT_A_STROKE:
-                self.called = *called, party.loop_owner.clock(), True
+                self.called = *called, party.clock(), True
             observers = party.loop_owner.observers
             if observers is not None and observers.each:
                 self._announce(observers)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 FilePath: TypeAlias = str | os.PathLike[str]
 _PEM = b"-----BEGIN "
-
-
 _AS_A_HOST = "(as a host name, where an address does not count: it needs an IP entry)"
 
 

@@ -100,7 +100,7 @@ class Network(Protocol):
         """The monotonic clock of what happens there, in seconds; also until when its pools wait."""
 
     def elsewhere(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Return a function that does the same, in another thread than that of the pool: it takes its time there, too."""
+        """Return a function that does the same, in another thread than that of the pool; until its end no time is skipped."""
 
     @property
     def tls(self) -> bool:

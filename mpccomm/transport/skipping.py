@@ -159,6 +159,7 @@ def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
     thread = threading.Thread(target=copy_context().run, args=(work,), name="mpccomm, in skipped time", daemon=True)
     try:
         thread.start()
+        # Not `join`: where an interrupt strikes in that, Python may take the thread for one that has ended.
         ended.wait()
     except BaseException:
         # An interrupt ends the program, as it would in this thread; it may have come before there was one.
@@ -168,6 +169,8 @@ def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
                 task.get_loop().call_soon_threadsafe(task.cancel)
         if begun.wait(_BEGINS):
             thread.join()
+        else:
+            main.close()
         raise
     thread.join()
     return outcome.result()

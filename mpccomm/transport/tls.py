@@ -335,20 +335,19 @@ def _load(
     from cryptography.hazmat.primitives import serialization
 
     def fits(certificate: Certificate) -> bool:
-        return x509.load_der_x509_certificate(certificate.der).public_key() == key.public_key()
+        with suppress(ValueError, UnsupportedAlgorithm):  # a key that can't be read is not this one, which could
+            return x509.load_der_x509_certificate(certificate.der).public_key() == key.public_key()
+        return False
 
-    if not fits(chain[0]):
-        for other in chain[1:]:
-            it_is = False
-            with suppress(ValueError, UnsupportedAlgorithm):  # it can't be read, and nobody has to
-                it_is = fits(other)
-            if it_is:
-                raise ConfigurationError(
-                    f"the certificates of {path} are in the wrong order: the first has to be that of the private key, "
-                    f"{other.subject}, and those of the authorities in between follow it"
-                )
+    own = next(filter(fits, chain), None)
+    if own is None:
         raise ConfigurationError(
             f"the private key {key_file} is not that of the certificate {path}: name the two files that were made together"
+        )
+    if own is not chain[0]:
+        raise ConfigurationError(
+            f"the certificates of {path} are in the wrong order: the first has to be that of the private key, {own.subject}, "
+            "and those of the authorities in between follow it"
         )
     # The ssl module reads files only, and PEM only. What lies on the disk meanwhile is encrypted with a password that
     # only this call knows.

@@ -235,7 +235,7 @@ async def test_one_that_was_given_up_is_neither_barred_nor_let_in() -> None:
 async def test_one_that_was_readmitted_has_been_missing_since_then() -> None:
     now = [100.0]
     party = new_party()
-    party.loop_owner.clock = lambda: now[0]
+    party.clock = lambda: now[0]
     bar(party)
     now[0] = 500
     party.readmit()
