@@ -409,7 +409,15 @@ class Engine:
             authentication.correspondents[party.name] = gateway
             return gateway
         way = self.ways.to(party, self._slots)
-        return Dialler(party, way, self.settings.retry, self._slots, self._spawn, party.check_retries)
+        return Dialler(
+            party,
+            way,
+            self.settings.retry,
+            self._slots,
+            self._spawn,
+            party.check_retries,
+            lambda: self.server.until_known(party.host.known),
+        )
 
     def _get_port(self) -> int:
         """Return the port of our server, as the others know it."""

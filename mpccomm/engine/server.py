@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from mpccomm.address import check_host, check_port, check_server_name, join
+from mpccomm.address import IPAddress, check_host, check_port, check_server_name, join
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.errors import ConfigurationError
@@ -103,6 +103,11 @@ class PoolServer:
         if self._bound_port is not None and self._running is None:
             self._running = self._bound_port.server(self._authentication, settings)
             self._running.start()
+
+    async def until_known(self, addresses: Collection[IPAddress]) -> None:
+        """Wait as long as there is a connection from one of these addresses whose caller is not known yet."""
+        if self._running is not None:
+            await self._running.until_known(addresses)
 
     async def close(self) -> None:
         """Stop answering; what is still open ends. The port remains, for `close_port`."""

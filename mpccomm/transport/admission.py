@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mpccomm.address import IPAddress
 from mpccomm.settings import Strangers
@@ -62,6 +62,8 @@ class Admission:
         self._time = time
         self._parties_at = parties_at
         self._pending: dict[PendingConnection, None] = {}
+        self._left: asyncio.Future[None] | None = None
+        """Done when the next one leaves, where that is waited for."""
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -89,7 +91,17 @@ class Admission:
         present = pending in self._pending
         if present:
             del self._pending[pending]
+            if self._left is not None:
+                self._left.set_result(None)
+                self._left = None
         return present
+
+    async def until_known(self, addresses: Collection[IPAddress]) -> None:
+        """Wait as long as there is a connection from one of these addresses."""
+        while any(pending.address in addresses for pending in self._pending):
+            if self._left is None:
+                self._left = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._left,))
 
     def close(self) -> None:
         """Drop all."""

@@ -31,7 +31,7 @@ import math
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -39,7 +39,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from mpccomm import line
-from mpccomm.address import equivalents, join, literal, no_name, normalise
+from mpccomm.address import IPAddress, equivalents, join, literal, no_name, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
 from mpccomm.line import Direction, Line
 from mpccomm.logs import EventLog, LogEvent
@@ -566,6 +566,8 @@ class _NetworkServer:
         self._log_throttle = LogThrottle(log)
         self._handshakes: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._all_known = asyncio.Event()
+        self._all_known.set()
 
     def start(self) -> None:
         """Begin to answer."""
@@ -586,7 +588,17 @@ class _NetworkServer:
         task = self.loop.create_task(self._answer(pipe))
         self._tasks.add(task)
         self._handshakes.add(task)
+        self._all_known.clear()
         task.add_done_callback(partial(self._done, pipe))
+
+    def _is_known(self, handshake: asyncio.Task[None]) -> None:
+        self._handshakes.discard(handshake)
+        if not self._handshakes:
+            self._all_known.set()
+
+    async def until_known(self, addresses: Collection[IPAddress]) -> None:
+        """Wait as long as it is unknown of a connection who calls: all are at one address here."""
+        await self._all_known.wait()
 
     async def _answer(self, pipe: Pipe) -> None:
         handshake = asyncio.current_task()
@@ -600,12 +612,12 @@ class _NetworkServer:
             await pipe.theirs.ended()
             return
         finally:
-            self._handshakes.discard(handshake)
+            self._is_known(handshake)
         await take_over()
 
     def _done(self, pipe: Pipe, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._handshakes.discard(task)
+        self._is_known(task)
         if task.cancelled():
             pipe.cut()
         elif (error := task.exception()) is not None:

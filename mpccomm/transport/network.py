@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
+from mpccomm.address import IPAddress
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
@@ -18,6 +19,9 @@ class NetworkServer(Protocol):
 
     def start(self) -> None:
         """Begin to answer, on the running loop."""
+
+    async def until_known(self, addresses: Collection[IPAddress]) -> None:
+        """Wait as long as there is a connection from one of these addresses whose caller is not known yet."""
 
     async def close(self) -> None:
         """Stop listening; what is still open ends."""

@@ -286,13 +286,16 @@ class Dialler:
         slots: DialSlots,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         failed: Callable[[], None],
+        called: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """``called`` waits while the party may be calling, as there is a connection from its host whose caller is not known yet."""
         self._destination = destination
         self._line = line
         self._retry = retry
         self._slots = slots
         self._spawn = spawn
         self._failed = failed
+        self._called = called
         self._unasked = 0
 
     async def run(self) -> None:
@@ -303,6 +306,10 @@ class Dialler:
             while True:
                 await self._destination.needs_connection.wait()
                 await asyncio.sleep(self._destination.reputation.not_before - self._destination.clock())
+                if self._called is not None and self._destination.gives_way:
+                    # Over a long way its call takes longer than `Retry.give_way`. To dial as well would make two connections, of
+                    # which one is dropped with what is on its way there.
+                    await self._unless_at_once(self._called(), self._retry.connect_timeout)
                 async with self._slots.one():
                     if not self._destination.needs_connection.is_set():
                         continue
@@ -340,11 +347,11 @@ class Dialler:
         pause = random.uniform(0, min(destination.longest_pause, retry.first * 2 ** min(destination.failed_dials, 30)))
         await self._unless_at_once(self._line.pause(started + pause - destination.clock()))
 
-    async def _unless_at_once(self, pausing: Awaitable[None]) -> None:
-        """Await the end of a pause, or that the next attempt is to be made at once."""
+    async def _unless_at_once(self, pausing: Awaitable[None], most: float | None = None) -> None:
+        """Await the end of a pause, of ``most`` seconds, or that the next attempt is to be made at once."""
         destination = self._destination
         with suppress(TimeoutError):
-            async with asyncio.timeout(0 if destination.dial_now else None) as destination.pause:
+            async with asyncio.timeout(0 if destination.dial_now else most) as destination.pause:
                 await pausing
         destination.pause = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, cast
 
@@ -75,6 +75,10 @@ class ConnectionHandler:
             max_headers=settings.strangers.headers,
             log_throttle=self._log_throttle,
         )
+
+    async def until_known(self, addresses: Collection[IPAddress]) -> None:
+        """Wait as long as there is a connection from one of these addresses whose caller is not known yet."""
+        await self.admission.until_known(addresses)
 
     async def close(self) -> None:
         """Stop answering; what is still open ends."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import perf_counter
 from typing import Any, Self, cast
 
 from mpccomm import Settings
+from mpccomm.address import IPAddress
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.party import Party
@@ -24,6 +25,9 @@ class FakeServer:
 
     def start(self) -> None:
         self.events.append("started")
+
+    async def until_known(self, addresses: Collection[IPAddress]) -> None:
+        """Nobody calls."""
 
     async def close(self) -> None:
         self.events.append("stopped")

@@ -75,6 +75,20 @@ async def test_whoever_is_known_leaves_room() -> None:
     hall.room.close()
 
 
+async def test_until_all_from_an_address_are_known() -> None:
+    hall = Hall()
+    await hall.room.until_known({HOME})
+    one, other, stranger = hall.enter(HOME), hall.enter(HOME), hall.enter(elsewhere(1))
+    waiting = [asyncio.ensure_future(hall.room.until_known({HOME, elsewhere(2)})) for _ in range(2)]
+    one.end()
+    done, _ = await asyncio.wait(waiting, timeout=UNIT / 10)
+    assert not done
+    other.end()
+    await asyncio.gather(*waiting)
+    assert stranger in hall.room
+    hall.room.close()
+
+
 async def test_how_much_one_may_say() -> None:
     hall = Hall()
     talker, friend = hall.enter(elsewhere(1)), hall.enter(elsewhere(2))

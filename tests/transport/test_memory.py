@@ -442,6 +442,20 @@ def test_who_is_far_away_is_not_taken_for_dead(delay: float) -> None:
     assert max(took) < 2.05 * delay + time.monotonic() - before
 
 
+@pytest.mark.parametrize("delay", [0.01, 0.1, 0.2])
+def test_two_that_are_far_apart_make_one_connection(delay: float) -> None:
+    """The one that is not to dial first waits for a call that it sees coming, however long that takes."""
+    network = MemoryNetwork(delay=delay)
+
+    async def main() -> None:
+        async with introduced(network, "alice", "bob", settings=Settings()) as (alice, bob):
+            await asyncio.gather(alice.wait_ready(60), bob.wait_ready(60))
+            await asyncio.sleep(5)
+
+    network.run(main())
+    assert sum(network._dialled.values()) == 1
+
+
 def test_pools_of_another_network_have_another_time() -> None:
     async def main() -> None:
         with pytest.raises(ConfigurationError, match="call `run` of the one that is their network="):
