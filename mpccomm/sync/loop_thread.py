@@ -36,6 +36,10 @@ def _loop_class() -> Callable[[], asyncio.AbstractEventLoop]:
         """
 
         async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+            if sock.family == socket.AF_INET6 and "%" in address[0]:
+                # aiohttp leaves the scope in the text, and 0 in the place that counts.
+                host, port, *_ = address
+                address = socket.getaddrinfo(host, port, sock.family, flags=socket.AI_NUMERICHOST)[0][4]  # no look-up
             error = sock.connect_ex(address)
             if error == errno.EINPROGRESS:
                 ready = asyncio.Event()

@@ -65,6 +65,25 @@ async def test_long_partitions(star: Star, how: str) -> None:
     assert statistics.median(await heal_times(star, [5, 7, 11, 16, 20, 27, 34, 45, 61], how)) < 2
 
 
+async def test_addresses_of_a_link(star: Star) -> None:
+    """They count only together with the device that leads there, which each machine names in its own way."""
+    here, _, there, _ = star
+    ends = {"Alice": (here, "fe80::a"), "Bob": (there, "fe80::b")}
+
+    def program(name: str, other: str) -> str:
+        machine, address = ends[name]
+        machine.run("ip", "address", "add", f"{address}/64", "dev", machine.device, "nodad")
+        return f"""
+        with party("{name}", {PORT}, "::", {other}=("{ends[other][1]}%{machine.device}", {PORT})) as pool:
+            pool.send("{other}", "{name}")
+            say("received", pool.recv("{other}"))
+        """
+
+    alice, bob = program("Alice", "Bob"), program("Bob", "Alice")
+    async with act(alice, *here.within) as one, act(bob, *there.within) as other:
+        assert (await one.line("received "), await other.line("received ")) == ("Bob", "Alice")
+
+
 async def test_addresses_tell_parties_apart(star: Star) -> None:
     # All have the same port; Alice has another address for each of the others.
     to_bob, to_carol, bob, carol = star
