@@ -135,7 +135,12 @@ def _address(text: str) -> str:
     address = literal(host(text))
     if address is None:
         return ascii_name(text)
-    if address.is_unspecified or address.is_multicast or (isinstance(address, IPv6Address) and address.scope_id):
+    if isinstance(address, IPv6Address) and address.scope_id:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is the address of a link, which no certificate can name: issue it for a host name, or for another address, and "
+            "have the others add the party under that, or pin the certificate by cert="
+        )
+    if address.is_unspecified or address.is_multicast:
         raise argparse.ArgumentTypeError(f"{text!r} is no address for a certificate: it is not that of one machine")
     return str(address)
 

@@ -365,14 +365,12 @@ class PoolEnding:
             await engine.takeover.may_be_followed()
         followed = engine.takeover.followed
         await self._of_each(lambda party: party.leave(self.deadline, reason, followed=followed), tell_of_remains)
-        if told := engine.removals.leaving:
-            await asyncio.wait(told.values())
 
     async def _give_up(self, reason: str) -> None:
         await self._of_each(lambda party: party.abort(reason, self.deadline), tell_of_given_up)
 
     async def _of_each(self, leave: Callable[[Party], Awaitable[list[Outgoing]]], tell: _Tell) -> None:
-        """Leave all parties, and log for each what is left."""
+        """Leave all parties, and log for each what is left. Wait for those that are being removed."""
         engine = self._engine
         engine.failures.told_by_party = True
         parties = [*engine.parties.values(), *engine.removals.untold]
@@ -387,6 +385,8 @@ class PoolEnding:
         finally:
             self._notice.cancel()
         tell_of_undelivered(engine.log, {party.name: text for party, text in zip(parties, told, strict=True)})
+        if leaving := engine.removals.leaving:
+            await asyncio.wait(leaving.values())
 
     def _tell_of_lingering(self, parties: Sequence[Party]) -> None:
         engine = self._engine
@@ -427,5 +427,3 @@ class PoolEnding:
     async def _give_up_split(self) -> None:
         assert self.split is not None
         await self._give_up(type(self.split.__cause__).__name__)
-        if told := self._engine.removals.leaving:
-            await asyncio.wait(told.values())

@@ -103,15 +103,23 @@ async def test_one_that_never_came_and_a_pool_that_never_ran(caplog: pytest.LogC
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_the_end_of_the_pool_waits_for_the_goodbye() -> None:
-    async with pools("Alice", "Bob") as (alice, bob):
-        handle = alice.asend("Bob", bytes(1 << 20))
-        alice.remove_http_client("Bob")
-        await alice.shutdown()
-        await handle
-        assert len(await bob.recv("Alice", timeout=LIMIT)) == 1 << 20
-        with pytest.raises(PartyShutDownError):
-            await bob.recv("Alice", timeout=LIMIT)
+@pytest.mark.parametrize("end", ["shutdown", "abort"])
+def test_the_end_of_the_pool_waits_for_the_goodbye(end: str) -> None:
+    network = MemoryNetwork(delay=0.05, rate="10mbit")
+
+    async def main() -> None:
+        async with Pool(name="Alice", network=network) as alice, Pool(name="Bob", network=network) as bob:
+            network.connect(alice, bob)
+            await alice.wait_ready()
+            handle = alice.asend("Bob", bytes(1 << 20))
+            alice.remove_http_client("Bob")
+            await getattr(alice, end)()
+            await handle
+            assert len(await bob.recv("Alice", timeout=LIMIT)) == 1 << 20
+            with pytest.raises(PartyShutDownError):
+                await bob.recv("Alice", timeout=LIMIT)
+
+    network.run(main())
 
 
 def test_from_a_thread_of_its_own() -> None:
