@@ -137,8 +137,8 @@ def _address(text: str) -> str:
         return ascii_name(text)
     if isinstance(address, IPv6Address) and address.scope_id:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is the address of a link, which no certificate can name: issue it for a host name, or for another address, and "
-            "have the others add the party under that, or pin the certificate by cert="
+            f"{text!r} is the address of a link, which no certificate can name: issue it for a host name, or for another address, "
+            "and have the others add the party under that, or pin the certificate by cert="
         )
     if address.is_unspecified or address.is_multicast:
         raise argparse.ArgumentTypeError(f"{text!r} is no address for a certificate: it is not that of one machine")
@@ -314,16 +314,27 @@ def _inside(path: Path, root: Path) -> Path:
 
 
 def _show(options: argparse.Namespace) -> None:
+    errors = []
     for number, path in enumerate(options.file):
-        if _holds_a_key(path):
-            raise ConfigurationError(
-                f"{path} holds a private key, not a certificate: it is for its owner alone, and there is nothing in it to "
-                "show. The certificate that belongs to it is another file"
-            )
-        certificates = read_certificates(path)
+        try:
+            certificates = _certificates_of(path)
+        except ConfigurationError as error:
+            errors.append(str(error))
+            continue
         print(f"\n{path}" if number else path)
         for position, certificate in enumerate(certificates):
             print(_describe(certificate, position))
+    if errors:
+        raise ConfigurationError("; ".join(errors))
+
+
+def _certificates_of(path: Path) -> Sequence[Certificate]:
+    if _holds_a_key(path):
+        raise ConfigurationError(
+            f"{path} holds a private key, not a certificate: it is for its owner alone, and there is nothing in it to "
+            "show. The certificate that belongs to it is another file"
+        )
+    return read_certificates(path)
 
 
 def _holds_a_key(path: Path) -> bool:
@@ -386,6 +397,10 @@ class _Authority:
         key = self._read_key(folder / f"{AUTHORITY}.key.pem", options.authority_password_file)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ConfigurationError(f"the key of {path} was not made by mpccomm certs init")
+        if datetime.now(UTC) + timedelta(options.days) > shown.not_after:
+            print(
+                f"note: certificates of {options.days} days count no longer than their authority, which {shown.validity()}"
+            )
         self.pem = path.read_bytes()
         self._subject = x509.load_der_x509_certificate(shown.der).subject
         self._key = key

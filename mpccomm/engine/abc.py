@@ -36,8 +36,8 @@ class Connections(Protocol):
 class Polling(Protocol):
     """What is told of receives that end without a message."""
 
-    def asked_in_vain(self, key: Key, since: float, now: float) -> None:
-        """Note that one has ended so, which has waited since that time."""
+    def asked_in_vain(self, key: Key, since: float, now: float, notice: float | None = None) -> None:
+        """Note that one has ended so, which has waited since that time; of its waiting the log told last at ``notice``."""
 
 
 class RemoteParty(Protocol):

@@ -22,7 +22,7 @@ from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.handshake import Caller, NotRecognisedError
 from mpccomm.transport.identity import Certificate, FilePath, mismatch, owners, read_pins
 from mpccomm.transport.stream import Stream
-from mpccomm.transport.tls import Credentials, Password
+from mpccomm.transport.tls import Credentials, Password, may_certify
 
 if TYPE_CHECKING:
     from mpccomm.transport.tno import PostReceiver
@@ -269,6 +269,13 @@ class CertificateAuthentication(Authentication):
             text = "we are %s, for %s, %s, SHA-256 %s"
             self.log(LogEvent.OWN_CERTIFICATE, text, own.subject, own.names, own.validity(), own.fingerprint)
             self._warn_of_expiry()
+        for authority in self._credentials.authorities:
+            if not may_certify(authority):
+                text = (
+                    "ca_cert= has a certificate in it that is no authority's, %s: by that no other is accepted. Name that of the "
+                    "authority which has issued it"
+                )
+                self.log(LogEvent.OWN_CERTIFICATE, text, authority, level=WARNING)
 
     # -- parties -------------------------------------------------------------------------------------------------------
 

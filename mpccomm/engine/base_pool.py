@@ -345,6 +345,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param ax: the axes of matplotlib to draw on; left out: those of a new figure, to be read on light and dark pages
         :returns: these axes
         :raises ConfigurationError: there is no trace of this pool or one of the others
+        :raises OSError: a file can't be read
         :raises ImportError: matplotlib is not installed
         """
         pools = [other for other in others if isinstance(other, BasePool)]

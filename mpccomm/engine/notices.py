@@ -52,13 +52,16 @@ class Waits(NamedTuple):
 class _Polled:
     """A message that a program asks for again and again, waiting for a short while each time."""
 
-    __slots__ = ("key", "last", "notice", "since", "taken")
+    __slots__ = ("again", "key", "last", "notice", "since", "taken")
 
-    def __init__(self, key: Key, since: float, taken: int) -> None:
+    def __init__(self, key: Key, since: float, notice: float, taken: int) -> None:
         self.key = key
-        self.since = self.notice = self.last = since
+        self.since = self.last = since
+        self.notice = notice
         self.taken = taken
         """How many messages the program had taken from the party by then."""
+        self.again = False
+        """Whether it was asked for more than once: after the first time the program may have given it up."""
 
 
 class Notices:
@@ -101,15 +104,20 @@ class Notices:
         self._pause = min(max(2 * self._pause, timing.waiting_notice), timing.waiting_notice_cap)
         self._next = now + self._pause
 
-    def asked_in_vain(self, key: Key, since: float, now: float) -> None:
-        """Note that a receive has ended without its message: the program may soon ask again. From any thread."""
+    def asked_in_vain(self, key: Key, since: float, now: float, notice: float | None = None) -> None:
+        """Note that a receive has ended without its message: the program may soon ask again. From any thread.
+
+        :param notice: when its waiting was logged last; None: never
+        """
         link = self._party.link
         taken = link.receiver.box.taken
         polled = self._polled.get(key)
         if polled is None or polled.taken != taken or now - polled.last > _SOON:
             if len(self._polled) >= _MOST_POLLED:
                 self._polled = {}
-            polled = self._polled[key] = _Polled(key, since, taken)
+            polled = self._polled[key] = _Polled(key, since, since if notice is None else notice, taken)
+        else:
+            polled.again = True
         polled.last = now
         link.quiet_until = 0.0  # `look_at_receives` is to be called
 
@@ -126,7 +134,8 @@ class Notices:
             for key, polled in copy(self._polled).items()
             if key in asked or (now - polled.last <= _SOON and polled.taken == taken and key not in here)
         }
-        return [*(one for one in receives if one.key not in self._polled), *self._polled.values()]
+        polled = [one for one in self._polled.values() if one.again or one.key in asked]
+        return [*(one for one in receives if one.key not in self._polled), *polled]
 
     def look_at_receives(self, now: float) -> None:
         """Log the receives that have waited for long, although the party is there."""

@@ -273,7 +273,7 @@ class ReceiveCall(Receive):
     def _note_in_vain(self, waiter: Waiter | None) -> None:
         """Note that it ends without its message, where that is what the program waits for."""
         if not isinstance(waiter, OneOf):
-            self.party.notices.asked_in_vain(self.key, self.since, self.party.clock())
+            self.party.notices.asked_in_vain(self.key, self.since, self.party.clock(), self.notice)
 
     def detach(self) -> None:
         """Do nothing: a receive has nothing to copy."""

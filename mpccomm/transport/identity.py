@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FilePath: TypeAlias = str | os.PathLike[str]
 _PEM = b"-----BEGIN "
+_PKCS12 = rb"\x30(\x80|[\x81-\x84].{1,4}|.)\x02\x01\x03"
+"""How such a file begins: a sequence, and in it version 3."""
 _AS_A_HOST = "(as a host name, where an address does not count: it needs an IP entry)"
 
 
@@ -164,8 +167,12 @@ def read_certificates(path: FilePath, given_as: str = "") -> tuple[Certificate, 
         return tuple(map(certificate_from_der, ders))
     except ValueError as error:
         raise ConfigurationError(
-            f"{given_as}{path} holds no certificate that can be read. What is meant is a file with a line "
-            "-----BEGIN CERTIFICATE----- (PEM), or a binary one (DER), as mpccomm certs issue makes"
+            f"{given_as}{path} holds no certificate that can be read. "
+            + (
+                in_other_words(data)
+                or "What is meant is a file with a line -----BEGIN CERTIFICATE----- (PEM), or a binary one (DER), as mpccomm certs "
+                "issue makes"
+            )
         ) from error
 
 
@@ -177,6 +184,19 @@ def holds_only_a_key(data: bytes) -> bool:
 def holds_only_certificates(data: bytes) -> bool:
     """Return whether a file in PEM holds certificates, and no private key."""
     return b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY-----" not in data
+
+
+def in_other_words(data: bytes) -> str:
+    """Return what a file is that neither certificates nor keys are read from, and what to do with it; empty: that is unknown."""
+    if re.match(_PKCS12, data, re.DOTALL):
+        return "It is PKCS#12 (.p12, .pfx): openssl pkcs12 -nodes -in FILE -out both.pem makes a file for key= and cert= of it"
+    if b"-----BEGIN PKCS7-----" in data:
+        return (
+            "It is PKCS#7 (.p7b): openssl pkcs7 -print_certs -in FILE -out cert.pem makes a file of certificates of it"
+        )
+    if b"CERTIFICATE REQUEST-----" in data:
+        return "It is a request for a certificate: send it to an authority, which makes the certificate"
+    return ""
 
 
 def read_pins(paths: FilePath | Iterable[FilePath] | None, given_as: str = "") -> tuple[Certificate, ...]:

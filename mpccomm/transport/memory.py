@@ -247,7 +247,10 @@ class MemoryNetwork:
         Where a loop runs already, as in a notebook, this is done in another thread, and waited for.
 
         :raises RuntimeError: the network runs a program already
+        :raises TypeError: it is no coroutine
         """
+        if not isinstance(main, Coroutine):
+            raise TypeError(f"run takes what a coroutine function returns, as in run(main()), not {main!r}")
         if not self._at_work.acquire(blocking=False):
             main.close()
             raise RuntimeError(

@@ -16,6 +16,7 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar, TypeVarTuple
+from weakref import WeakSet
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -23,6 +24,8 @@ _MOMENT = 0.02
 """Seconds after which a loop looks again whether it may skip time."""
 _BEGINS = 1.0
 """Seconds in which a new thread has begun."""
+standing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+"""The loops that stand still, as programs are run beside them."""
 
 
 class SkippingClock:
@@ -122,10 +125,14 @@ def running_clock() -> SkippingClock | None:
 def run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
     """Run a program as `asyncio.run` does, on a `SkippingLoop`; in another thread, if a loop runs in this one."""
     try:
-        asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         return _run(main, clock)
-    return _run_beside(main, clock)
+    try:
+        standing.add(loop)
+        return _run_beside(main, clock)
+    finally:
+        standing.discard(loop)
 
 
 def _run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:

@@ -12,7 +12,7 @@ import secrets
 import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from mpccomm.transport.identity import (
     PresentedCertificate,
     certificate_from_der,
     holds_only_certificates,
+    in_other_words,
     missing_extra,
     read_certificates,
     read_file,
@@ -37,6 +38,7 @@ Password: TypeAlias = str | bytes | Callable[[], str | bytes] | None
 
 _USES = {"1.3.6.1.5.5.7.3.1": "server", "1.3.6.1.5.5.7.3.2": "client"}
 _ANY_USE = "2.5.29.37.0"
+_UNUSABLE = {"EE_KEY_TOO_SMALL": "its key is too short; an RSA key needs 2048 bits"}
 _CURVES = {"secp256r1", "secp384r1", "secp521r1"}
 
 
@@ -56,6 +58,8 @@ class Credentials:
             )
         self.chain = chain = read_certificates(cert, "cert=")
         self.own = chain[0]
+        if unfit := _unfit_key(self.own):
+            raise ConfigurationError(f"the certificate {cert} can't be used: {unfit}")
         self.authorities = () if ca_cert is None else read_certificates(ca_cert, "ca_cert=")
         self._anchors = {authority.der for authority in self.authorities}
         self._answering = _Context(ssl.PROTOCOL_TLS_SERVER)
@@ -101,7 +105,41 @@ class Credentials:
         unfit = [role for number, role in _USES.items() if number not in self.own.uses]
         if self.own.uses and unfit and _ANY_USE not in self.own.uses:
             return f"not to be used as {' or '.join(unfit)}, says its extended key usage"
-        return _unfit_key(self.own)
+        if not _may_sign(self.own):
+            return "not to be used for signatures, says its key usage; TLS 1.3 needs digitalSignature there"
+        for authority in _authorities_of(self.own, self.chain):
+            if not authority.is_valid():
+                return f"an authority in between, whose certificate is in the same file, {authority.validity()}: {authority}"
+        return ""
+
+
+def may_certify(certificate: Certificate) -> bool:
+    """Return whether others can have been issued by it. One that is self-signed stands for itself."""
+    from cryptography import x509
+
+    found = x509.load_der_x509_certificate(certificate.der)
+    try:
+        return found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca or found.issuer == found.subject
+    except x509.ExtensionNotFound:
+        return found.issuer == found.subject
+
+
+def _may_sign(certificate: Certificate) -> bool:
+    from cryptography import x509
+
+    found = x509.load_der_x509_certificate(certificate.der)
+    try:
+        return found.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
+    except x509.ExtensionNotFound:
+        return True
+
+
+def _authorities_of(certificate: Certificate, chain: Iterable[Certificate]) -> Iterator[Certificate]:
+    """Yield those of a file that lead from this one to an authority, without that, of which everyone has its own copy."""
+    left = {authority.subject: authority for authority in chain if authority.issuer != authority.subject}
+    while (authority := left.pop(certificate.issuer, None)) is not None:
+        yield authority
+        certificate = authority
 
 
 def _unfit_key(certificate: Certificate) -> str:
@@ -109,13 +147,7 @@ def _unfit_key(certificate: Certificate) -> str:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-    found = x509.load_der_x509_certificate(certificate.der)
-    try:
-        if not found.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature:
-            return "not to be used for signatures, says its key usage; TLS 1.3 needs digitalSignature there"
-    except x509.ExtensionNotFound:
-        pass
-    key = found.public_key()
+    key = x509.load_der_x509_certificate(certificate.der).public_key()
     if isinstance(key, ec.EllipticCurvePublicKey):
         if key.curve.name not in _CURVES:
             return (
@@ -309,7 +341,7 @@ def read_key(path: FilePath, password: Password, given_as: str = "") -> PrivateK
         pass  # the key is encrypted
     except ValueError as error:
         raise ConfigurationError(
-            f"{given_as}{path} holds no private key that can be read (PEM or DER): {error}"
+            f"{given_as}{path} holds no private key that can be read (PEM or DER): {in_other_words(data) or error}"
         ) from error
     secret = password() if callable(password) else password
     if not secret:
@@ -364,7 +396,8 @@ def _load(
         try:
             context.load_cert_chain(file, password=password)
         except ssl.SSLError as error:
-            raise ConfigurationError(f"the certificate {path} can't be used: {error.reason or error}") from error
+            reason = _UNUSABLE.get(error.reason, error.reason or error)
+            raise ConfigurationError(f"the certificate {path} can't be used: {reason}") from error
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
@@ -430,7 +463,7 @@ _REMEDIES = {
 _VERIFY = {
     7: "the signature on its certificate is wrong: its authority has the name of one that we trust, and is another",
     9: "its certificate is not valid yet: is the clock right, here and there?",
-    10: "its certificate has expired: it needs a new one",
+    10: "its certificate has expired, or that of an authority in between: it needs a new one",
     18: _SELF_SIGNED,
     19: _UNKNOWN,
     20: _UNKNOWN,
@@ -440,7 +473,9 @@ _VERIFY = {
 }
 _ALERTS = {
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust our certificate: it has another ca_cert, or has not pinned ours",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it refuses our certificate as expired: renew it, see reload_certificates()",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": (
+        "it refuses our certificate as expired, or that of an authority in between: renew it, see reload_certificates()"
+    ),
     "SSLV3_ALERT_BAD_CERTIFICATE": "it refuses our certificate as bad, or as not valid yet: are the clocks right?",
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": (
         "it refuses our certificate as not made for this use: its extended key usage needs both server and client"

@@ -34,6 +34,13 @@ def issue(folder: Path, *arguments: str) -> int:
     return main(["issue", "--folder", str(folder), *arguments])
 
 
+def test_one_that_outlasts_its_authority(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert issue(folder, "Alice", LOCAL) == 0
+    assert "note:" not in capsys.readouterr().out
+    assert issue(folder, "--days", "9000", "Bob", LOCAL) == 0
+    assert "count no longer than their authority, which expires in 1824 days" in capsys.readouterr().out
+
+
 def modes(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*")}
 
@@ -414,8 +421,12 @@ def test_an_authority_that_can_not_be_called_so(name: str, tmp_path: Path) -> No
 
 
 def test_show_nothing_of_the_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", Folder(tmp_path).write(b"nothing")]) == 2
-    assert "holds no certificate" in capsys.readouterr().err
+    files = Folder(tmp_path)
+    nothing, root_certificate = files.write(b"nothing"), files.cert(root("Big authority"))
+    assert main(["show", nothing, root_certificate]) == 2
+    shown = capsys.readouterr()
+    assert f"{nothing} holds no certificate" in shown.err
+    assert "1. CN=Big authority" in shown.out, "the others are shown"
 
 
 @pytest.mark.parametrize("command", ["init", "issue", "show"])

@@ -70,6 +70,9 @@ def test_a_party_that_is_there_and_refuses_is_not_expected_to_start() -> None:
     assert step_to_reach([party]) == ""
     party.dial_failed("connection refused")
     assert "Is Bob running" in step_to_reach([party])
+    assert "IPv6" not in step_to_reach([party])
+    party.addr = "fd00::b"
+    assert 'addr="::"' in step_to_reach([party])
 
 
 def test_receives_that_wait_together_share_a_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -133,12 +136,28 @@ def test_what_is_asked_for_again_and_again_waits_as_well(caplog: pytest.LogCaptu
     assert len(notices._polled) <= 100
 
 
+def test_what_was_given_up_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    party = new_party("Bob")
+    notices, key = party.notices, ("", 0)
+    with caplog.at_level(logging.INFO, "mpccomm"):
+        notices.asked_in_vain(key, 93.0, 100.0, 98.0)
+        notices.look_at_receives(100.2)
+        assert not caplog.messages
+        for now in (100.9, 101.8):
+            notices.asked_in_vain(key, now - 0.1, now)
+        notices.look_at_receives(101.9)
+    # It has waited since the beginning, and of that the log told at 98.
+    (line,) = caplog.messages
+    assert "has waited for 9 s" in line
+
+
 @pytest.mark.parametrize("then", ["it comes", "it is received"])
 def test_what_has_come_after_all_is_not_waited_for(then: str, caplog: pytest.LogCaptureFixture) -> None:
     party = new_party("Bob")
     notices, key = party.notices, ("", 0)
     with caplog.at_level(logging.INFO, "mpccomm"):
-        notices.asked_in_vain(key, 93.0, 100.0)
+        notices.asked_in_vain(key, 93.0, 93.5)
+        notices.asked_in_vain(key, 93.6, 100.0)
         if then == "it comes":
             party.link.mailbox._messages[key] = cast(Any, object())
         else:

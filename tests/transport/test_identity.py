@@ -17,6 +17,7 @@ from mpccomm.transport.identity import (
     read_certificates,
     read_pins,
 )
+from mpccomm.transport.tls import read_key
 from tests.certificates import CLIENT_ONLY, DAY, LOCAL, Folder, Identity, root, self_signed
 
 CA = root()
@@ -240,3 +241,22 @@ def test_mismatches() -> None:
     assert "expected is one for 127.0.0.1 that is not Bob's" in str(why(local, BOB))
     assert "was not issued by an authority of ca_cert" in str(why(local, self_signed("x", LOCAL), by_authority=False))
     assert "is for 10.0.0.9, and the party was added as 127.0.0.1" in str(why(local, FAR))
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        (b"\x30\x82\x09\x9f\x02\x01\x03\x30", "openssl pkcs12 -nodes"),
+        (b"\x30\x80\x02\x01\x03\x30", "openssl pkcs12 -nodes"),
+        (b"-----BEGIN PKCS7-----\nMII", "openssl pkcs7 -print_certs"),
+        (b"-----BEGIN CERTIFICATE REQUEST-----\nMII", "send it to an authority"),
+        (b"-----BEGIN NEW CERTIFICATE REQUEST-----\nMII", "send it to an authority"),
+    ],
+)
+def test_files_of_another_kind(data: bytes, hint: str, tmp_path: Path) -> None:
+    path = tmp_path / "given"
+    path.write_bytes(data)
+    with pytest.raises(ConfigurationError, match=hint):
+        read_certificates(path)
+    with pytest.raises(ConfigurationError, match=hint):
+        read_key(path, None)

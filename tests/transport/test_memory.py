@@ -28,6 +28,7 @@ from mpccomm import (
     Settings,
     Stats,
     UnknownPartyError,
+    WrongThreadError,
 )
 from mpccomm.engine.report import Report
 from mpccomm.line import Line
@@ -372,6 +373,29 @@ async def test_a_program_runs_beside_a_loop_as_in_a_notebook() -> None:
         network.run(fails())
 
 
+async def test_a_program_beside_a_loop_does_not_wait_for_pools_that_stand_still_with_it() -> None:
+    network = MemoryNetwork()
+
+    async def main(call: str, *arguments: object) -> None:
+        with pytest.raises(WrongThreadError, match="stands still"):
+            waiting = getattr(alice, call)(*arguments)
+            await waiting
+
+    async with introduced(network, "alice", "bob") as (alice, bob):
+        await bob.send("alice", 1)
+        for call, *arguments in (
+            ("send", "bob", 1),
+            ("asend", "bob", 1),
+            ("recv", "bob"),
+            ("arecv", "bob"),
+            ("wait_ready",),
+        ):
+            network.run(main(call, *arguments))
+        assert await alice.recv("bob") == 1
+        await alice.send("bob", 2)
+        assert await bob.recv("alice") == 2
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="the signals are those of POSIX systems")
 async def test_an_interrupt_ends_what_runs_beside_a_loop() -> None:
     network, ended = MemoryNetwork(), []
@@ -615,3 +639,11 @@ async def test_without_a_relay_two_that_let_nothing_in_do_not_meet() -> None:
             await alice.wait_ready(2 * UNIT)
         with pytest.raises(NotReadyError, match=r"through the relay relay.example:443: it is not at the relay"):
             await bob.wait_ready(2 * UNIT)
+
+
+def test_what_is_run_is_a_coroutine() -> None:
+    async def main() -> None:
+        """It does nothing."""
+
+    with pytest.raises(TypeError, match=r"as in run\(main\(\)\), not <function"):
+        MemoryNetwork().run(main)  # type: ignore[arg-type]

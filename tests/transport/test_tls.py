@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mpccomm import AuthenticationError, ConfigurationError, DuplicatePartyError, Pool, SyncPool
@@ -293,8 +293,6 @@ async def test_one_line_per_party(files: Folder, caplog: pytest.LogCaptureFixtur
         (CA.issue("Alice", LOCAL, start=-9 * DAY, end=-3 * DAY), "expired 3 days ago"),
         (CA.issue("Alice", LOCAL, start=DAY), "not valid before"),
         (CA.issue("Alice", LOCAL, uses=CLIENT_ONLY), "not to be used as server"),
-        (CA.issue("Alice", LOCAL, key=ec.generate_private_key(ec.SECP224R1())), "on the curve secp224r1"),
-        (CA.issue("Alice", LOCAL, key=ec.generate_private_key(ec.SECP256K1())), "on the curve secp256k1"),
     ],
 )
 def test_others_will_not_like_our_own(own: Identity, why: str, files: Folder, caplog: pytest.LogCaptureFixture) -> None:
@@ -302,6 +300,35 @@ def test_others_will_not_like_our_own(own: Identity, why: str, files: Folder, ca
     (line,) = Log(caplog).lines("our own certificate will be refused: CN=Alice: ", logging.WARNING)
     assert why in line
     assert line.endswith("Replace the file and call reload_certificates()")
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        (ec.generate_private_key(ec.SECP224R1()), "on the curve secp224r1"),
+        (ec.generate_private_key(ec.SECP256K1()), "on the curve secp256k1"),
+        (dsa.generate_private_key(2048), "its kind of key"),
+        (rsa.generate_private_key(65537, 1024), "needs 2048 bits"),
+    ],
+    ids=["P-224", "secp256k1", "DSA", "short RSA"],
+)
+def test_a_key_that_no_connection_can_be_made_with(key: Any, why: str, files: Folder) -> None:
+    own = CA.issue("Alice", LOCAL, key=key)
+    with pytest.raises(ConfigurationError, match=rf"the certificate .* can't be used: .*{why}"):
+        Pool(files.key(own), files.cert(own))
+
+
+def test_an_authority_in_between_that_has_expired(files: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    own = CA.issue("Department", authority=True, start=-9 * DAY, end=-3 * DAY).issue("Alice", LOCAL)
+    Pool(files.key(own), files.cert(own, CA))
+    (line,) = Log(caplog).lines("our own certificate will be refused: CN=Alice: ", logging.WARNING)
+    assert "an authority in between, whose certificate is in the same file, expired 3 days ago: CN=Department" in line
+
+
+def test_an_authority_that_is_none(files: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    Pool(files.key(ALICE), files.cert(ALICE), files.cert(CA, self_signed("Carol"), BOB))
+    (line,) = Log(caplog).lines("ca_cert= ", logging.WARNING)
+    assert line.startswith("ca_cert= has a certificate in it that is no authority's, CN=Bob")
 
 
 async def test_that_our_own_has_expired_is_said_once(files: Folder, caplog: pytest.LogCaptureFixture) -> None:
