@@ -21,6 +21,7 @@ OWN_FILES: Remedies = (
 SHORTCOMINGS: Remedies = (
     ("extended key usage", "issue a new one for both uses, server and client"),
     ("digitalSignature", "issue a new one that may sign (digitalSignature)"),
+    ("authority in between", "put the new certificate of that authority behind the party's own, in the same file"),
     ("", "issue a new one with another kind of key; those of mpccomm certs fit"),
 )
 SERVER: Remedies = (

@@ -58,6 +58,7 @@ NAMES = {"me": "alice", "other": "bob", "addr": "bob.example", "port": 61001, "o
             "its key is on the curve x, which TLS 1.3 has no signatures for: use P-256",
             "another kind of key",
         ),
+        (SHORTCOMINGS, "an authority in between, whose certificate is in the same file, expired", "in the same file"),
         (SERVER, "the server can't listen at 0.0.0.0:1: Permission denied. Choose another port", "above 1023"),
         (SERVER, "the server can't listen at 0.0.0.0:1: Address already in use", "stop this party's own program"),
         (PORT, "bob.example port 1: connection refused", "start the program (or doctor) of bob"),
