@@ -145,9 +145,13 @@ def _authorities_of(certificate: Certificate, chain: Iterable[Certificate]) -> I
 def _unfit_key(certificate: Certificate) -> str:
     """Return why TLS 1.3 can't prove that the other end has the key of this certificate; empty: it can."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-    key = x509.load_der_x509_certificate(certificate.der).public_key()
+    try:
+        key = x509.load_der_x509_certificate(certificate.der).public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        return f"its key can't be read: {error}"
     if isinstance(key, ec.EllipticCurvePublicKey):
         if key.curve.name not in _CURVES:
             return (
