@@ -251,6 +251,8 @@ class Meeting:
             if was is None:
                 self.events.append(Connected(self.counters.connections > 0))
                 self.counters.connections += 1
+        if self._closing_notice.awaits_answer:
+            return  # it may come on any of them, and the other side may be gone when our last word comes there once more
         for other in superfluous:
             self._close(other, CloseCode.REPLACED, "another connection took its place")
 

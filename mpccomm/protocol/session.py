@@ -328,18 +328,21 @@ class Session:
         if again is None:
             again = connection.again = sender.rewind(connection.position)
             self._told_blocked = _NOT_TOLD
+        if len(parts) > 1 and (again or sender.is_large):
+            # A batch counts when the last byte of it is here. So what is said of the connection itself goes ahead in one of its own:
+            # on a slow line the other side would take a handshake for one that failed.
+            return
         if again:
             used = sender.refill(parts, again, budget)
         else:
             used = sum(map(len, sender.ready))
             parts += sender.ready
             sender.ready = []
-            # A batch counts when the last byte of it is here. So what is short goes ahead in one of its own, and an acknowledgement
-            # does; not twice in a row, or there would be no end of it.
-            connection.ahead = not connection.ahead and sender.is_large
-            if connection.ahead:
+            # For the same reason what is short does, and an acknowledgement; not twice in a row, or there would be no end of it.
+            before, connection.ahead = connection.ahead, False
+            if not before:
                 used = sender.fill(parts, budget, used, ahead=True)
-                connection.ahead = used > 0 or self.ack_due
+                connection.ahead = sender.is_large and (used > 0 or self.ack_due)
             if not connection.ahead:
                 used = sender.fill(parts, budget, used)
             # Behind all that has begun: what the other side lets in next is the next message that arrives.
@@ -420,6 +423,11 @@ class ClosingNotice:
         if self._to_those_who_understand and hello is not None and hello.features & frames.SUCCESSORS:
             frame = self._to_those_who_understand
         connection.control[kind] = frame
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether it was said, and the other side has not confirmed it."""
+        return self.said and not self.heard
 
     def confirmed(self) -> None:
         """Note that a FAREWELL has arrived."""

@@ -265,7 +265,38 @@ def test_both_dialled(smaller_dialled: bool) -> None:
     assert [closing[:2] for closing in links[1].closing] == [(pairs[1].ends[0], CloseCode.REPLACED)]
 
 
+def test_a_handshake_goes_ahead_of_what_is_large() -> None:
+    """On a slow line that would take so long that the other side took it for one that failed."""
+    links = (new_link("a"), new_link("b"))
+    pair = connected(*links)
+    links[0].send(message("large", bytes(2**20)))
+    for _ in range(2):
+        assert links[0].to_send(pair.ends[0], 0.0)
+        pair.lose()  # and the piece with it
+        pair = Pair(*links)
+        size = 0
+        while size < 2**15:
+            known = links[1].connected
+            size = len(pair.move(0))
+            pair.move(1)
+        assert known, "before the first piece"
+
+
 # -- leaving -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_may_bring_the_answer_to_our_last_word_is_kept() -> None:
+    """The other side may have answered there, and be gone when the word comes on another one."""
+    alice, bob = new_link("a"), new_link("b")
+    # That which the smaller incarnation dials takes the place of this one.
+    first = connected(bob, alice)
+    bob.say_goodbye()
+    second = Pair(alice, bob)
+    while bob._connections.current is not second.ends[1]:
+        assert second.move(0) or second.move(1)
+    assert not bob.closing
+    first.pump()
+    assert bob.farewell
 
 
 def test_both_send_and_leave_at_once() -> None:

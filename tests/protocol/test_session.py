@@ -103,6 +103,26 @@ def test_what_is_short_goes_ahead_of_what_is_large() -> None:
     assert len(alice.batch(most=2**16)) > 2**15
 
 
+def test_what_is_short_goes_ahead_of_what_is_large_and_was_sent_after_it() -> None:
+    alice = Side()
+    for number in range(10):
+        alice.session.sender.add(message(f"short {number}"))
+    alice.session.sender.add(message("large", bytes(2**20)))
+    alice.session.sender.add(message("last"))
+    ahead = alice.batch(most=2**16)
+    assert ahead.count(b"short") == 10
+    assert len(ahead) < 1000
+    assert len(alice.batch(most=2**16)) > 2**15
+    assert b"last" in alice.batch(most=2**16)
+
+
+def test_many_that_are_short_go_together() -> None:
+    alice = Side()
+    for number in range(1000):
+        alice.session.sender.add(message(f"short {number}", bytes(100)))
+    assert len(alice.batch()) > 100_000
+
+
 def test_what_is_large_goes_on_however_much_goes_ahead() -> None:
     alice, bob = Side(), Side()
     large = message("large", bytes(2**20))
