@@ -467,7 +467,7 @@ _REMEDIES = {
 _VERIFY = {
     7: "the signature on its certificate is wrong: its authority has the name of one that we trust, and is another",
     9: "its certificate is not valid yet: is the clock right, here and there?",
-    10: "its certificate has expired, or that of an authority in between: it needs a new one",
+    10: "its certificate has expired, or that of an authority in between: it needs a new one, if the clock here is right",
     18: _SELF_SIGNED,
     19: _UNKNOWN,
     20: _UNKNOWN,
