@@ -328,7 +328,7 @@ class Session:
         if again is None:
             again = connection.again = sender.rewind(connection.position)
             self._told_blocked = _NOT_TOLD
-        if len(parts) > 1 and (again or sender.is_large):
+        if len(parts) > 1 and (again or sender.queue or sender.under_way):
             # A batch counts when the last byte of it is here. So what is said of the connection itself goes ahead in one of its
             # own: on a slow line the other side would take a handshake for one that failed.
             return

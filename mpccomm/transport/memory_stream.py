@@ -96,6 +96,8 @@ class _End(Stream):
         self._latest = 0.0
         """When the last batch sent from here arrives."""
         self._coming: asyncio.TimerHandle | None = None
+        self._holding: asyncio.TimerHandle | None = None
+        """While the line takes in nothing more."""
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -116,11 +118,18 @@ class _End(Stream):
             self._finish()
         elif transfer.hold:
             self._full = True
-            self._loop.call_later(transfer.hold, self._resume)
+            self._holding = self._loop.call_later(transfer.hold, self._let_in)
         else:
             self._full = True
             # In this order: the other end looks at the two in the reverse order.
             self._full = len(other._arrived) >= self._most
+
+    def _let_in(self) -> None:
+        """Send again, if the other end has room: the line takes in more."""
+        self._holding = None
+        self._full = len(self.other._arrived) >= self._most
+        if not self._full:
+            self.wake()
 
     def _say_close(self, code: int) -> None:
         self._put(code)
@@ -172,8 +181,10 @@ class _End(Stream):
                 self._finish()
 
     def _resume(self) -> None:
-        self._full = False
-        self.wake()
+        """Send again, if the line takes in more: the other end has room."""
+        if self._holding is None:
+            self._full = False
+            self.wake()
 
     def _release(self) -> None:
         self._held = False

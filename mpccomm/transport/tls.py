@@ -136,7 +136,9 @@ def _may_sign(certificate: Certificate) -> bool:
 
 def _authorities_of(certificate: Certificate, chain: Iterable[Certificate]) -> Iterator[Certificate]:
     """Yield those of a file that lead from this one to an authority, without that, of which everyone has its own copy."""
-    left = {authority.subject: authority for authority in chain if authority.issuer != authority.subject}
+    between = [authority for authority in chain if authority.issuer != authority.subject]
+    # Of one that was renewed, and is there twice, the one that is valid counts.
+    left = {authority.subject: authority for authority in sorted(between, key=Certificate.is_valid)}
     while (authority := left.pop(certificate.issuer, None)) is not None:
         yield authority
         certificate = authority

@@ -74,7 +74,7 @@ def test_the_short_way_is_taken() -> None:
         mock.patch.object(Sender, "rewind", rewinding),
         mock.patch.object(Mailbox, "take_next", taking),
     ):
-        assert not any(failure(seed) for seed in range(0, 200, 2))
+        assert not any(failure(seed) for seed in range(0, 400, 2))
     assert found["at once"] > 1000
     assert found["cut off"] > 2
     assert found["taken"] > 1000

@@ -265,21 +265,19 @@ def test_both_dialled(smaller_dialled: bool) -> None:
     assert [closing[:2] for closing in links[1].closing] == [(pairs[1].ends[0], CloseCode.REPLACED)]
 
 
-def test_a_handshake_goes_ahead_of_what_is_large() -> None:
+@pytest.mark.parametrize(("count", "size"), [(1, 2**20), (1000, 1000)])
+def test_a_handshake_goes_ahead_of_what_is_to_be_sent(count: int, size: int) -> None:
     """On a slow line that would take so long that the other side took it for one that failed."""
-    links = (new_link("a"), new_link("b"))
-    pair = connected(*links)
-    links[0].send(message("large", bytes(2**20)))
-    for _ in range(2):
-        assert links[0].to_send(pair.ends[0], 0.0)
-        pair.lose()  # and the piece with it
+    alice, bob = links = new_link("a"), new_link("b")
+    for number in range(count):
+        alice.send(message(f"{number}", bytes(size)))
+    for _ in range(3):
         pair = Pair(*links)
-        size = 0
-        while size < 2**15:
-            known = links[1].connected
-            size = len(pair.move(0))
+        while len(batch := alice.to_send(pair.ends[0], 0.0)) < 2**15:
+            bob.received(pair.ends[1], batch, 0.0)
             pair.move(1)
-        assert known, "before the first piece"
+        assert bob.connected, "before the first piece"
+        pair.lose()  # and the piece with it
 
 
 # -- leaving -----------------------------------------------------------------------------------------------------------

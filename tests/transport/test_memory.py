@@ -466,6 +466,31 @@ def test_who_is_far_away_is_not_taken_for_dead(delay: float) -> None:
     assert max(took) < 2.05 * delay + time.monotonic() - before
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.05])
+def test_little_waits_in_front_of_a_line(delay: float) -> None:
+    """What is beyond that waits at its sender, where something short overtakes it."""
+    network = MemoryNetwork(delay=delay, rate="0.5mbit")
+
+    async def main() -> float:
+        async with introduced(network, "alice", "bob", settings=Settings()) as (alice, bob):
+            await asyncio.gather(alice.wait_ready(60), bob.wait_ready(60))
+            large = alice.asend("bob", bytes(2_000_000), "large")
+            loop = asyncio.get_running_loop()
+            took = 0.0
+            for _ in range(5):
+                await asyncio.sleep(2)
+                start = loop.time()
+                await alice.send("bob", b"short", "short")
+                took = max(took, loop.time() - start)
+            assert not large.done()
+            await bob.recv("alice", "large")
+            return took
+
+    before = time.monotonic()
+    took = network.run(main())
+    assert took < 0.6 + time.monotonic() - before
+
+
 @pytest.mark.parametrize("delay", [0.01, 0.1, 0.2])
 def test_two_that_are_far_apart_make_one_connection(delay: float) -> None:
     """The one that is not to dial first waits for a call that it sees coming, however long that takes."""

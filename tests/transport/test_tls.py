@@ -319,7 +319,11 @@ def test_a_key_that_no_connection_can_be_made_with(key: Any, why: str, files: Fo
 
 
 def test_an_authority_in_between_that_has_expired(files: Folder, caplog: pytest.LogCaptureFixture) -> None:
-    own = CA.issue("Department", authority=True, start=-9 * DAY, end=-3 * DAY).issue("Alice", LOCAL)
+    key = ec.generate_private_key(ec.SECP256R1())
+    renewed = CA.issue("Department", authority=True, key=key)
+    own = CA.issue("Department", authority=True, start=-9 * DAY, end=-3 * DAY, key=key).issue("Alice", LOCAL)
+    Pool(files.key(own), files.cert(own, renewed))
+    assert not Log(caplog).lines("our own certificate", logging.WARNING)
     Pool(files.key(own), files.cert(own, CA))
     (line,) = Log(caplog).lines("our own certificate will be refused: CN=Alice: ", logging.WARNING)
     assert "an authority in between, whose certificate is in the same file, expired 3 days ago: CN=Department" in line
