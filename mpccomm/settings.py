@@ -171,8 +171,8 @@ class Retry:
     """Time for the TCP connection of one attempt, with one repetition by the system; for TLS and the upgrade; and for
     in the handshake, before another attempt is made. What was lost in a silent network is not worth waiting for."""
     give_way: float = 0.5
-    """Seconds for which, where two parties can dial each other, one waits for the other one's call, and for as long as it sees a
-    call coming. Which one follows from their ports, and where those are the same from their addresses."""
+    """Seconds for which, where two parties can dial each other, one waits for the other one's call; where it sees one coming by
+    then, up to `connect_timeout` more. Which one follows from their ports, and where those are the same from their addresses."""
     head_start: float = 0.3
     """Where there are several ways to a party, directly and through relays, each is tried this time after the one before."""
     direct: float = 30.0

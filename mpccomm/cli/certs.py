@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -398,9 +399,8 @@ class _Authority:
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ConfigurationError(f"the key of {path} was not made by mpccomm certs init")
         if datetime.now(UTC) + timedelta(options.days) > shown.not_after:
-            print(
-                f"note: certificates of {options.days} days count no longer than their authority, which {shown.validity()}"
-            )
+            note = f"certificates of {options.days} days count no longer than their authority, which {shown.validity()}"
+            print(f"note: {note}", file=sys.stderr)
         self.pem = path.read_bytes()
         self._subject = x509.load_der_x509_certificate(shown.der).subject
         self._key = key

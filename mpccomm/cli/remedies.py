@@ -15,6 +15,7 @@ OWN_FILES: Remedies = (
         "name the key that belongs to this cert; if it is lost, issue a new pair (mpccomm certs)",
     ),
     ("cryptography", "install what the text names"),
+    ("can't be used", "issue a new one with another kind of key; those of mpccomm certs fit"),
     ("can't be read", "copy the file to this machine, or correct its path in the configuration"),
     ("", "name another file in the configuration (mpccomm certs show FILE tells what is in one)"),
 )
@@ -22,7 +23,7 @@ SHORTCOMINGS: Remedies = (
     ("extended key usage", "issue a new one for both uses, server and client"),
     ("digitalSignature", "issue a new one that may sign (digitalSignature)"),
     ("authority in between", "put the new certificate of that authority behind the party's own, in the same file"),
-    ("", "issue a new one with another kind of key; those of mpccomm certs fit"),
+    ("", "issue a new one"),
 )
 SERVER: Remedies = (
     ("ermission denied", "choose a port above 1023 for {me}, in the files of all, or allow this program the low ones"),

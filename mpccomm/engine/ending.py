@@ -140,6 +140,10 @@ class PoolEnding:
         self._moved = max(self._moved, moved)
         return self._lingering.deadline(max(self.running_since, moved))
 
+    def bound(self, moved: float) -> float:
+        """Return until when messages may be delivered to a party that is being removed; infinite: the pool does not end."""
+        return self._lingering.deadline(max(self.running_since, moved)) if self.asked_for else math.inf
+
     # -- not asked for -------------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
@@ -289,7 +293,8 @@ class PoolEnding:
         while left and self._goes_on:
             # Second by second: a loop that is held up for long has then used up one of them, and not all.
             await self._progress(1)
-            if for_readers and any(party.connections.unsent for party in engine.parties.values()):
+            parties = (*engine.parties.values(), *engine.removals.pending)
+            if for_readers and any(party.connections.unsent for party in parties):
                 for_readers -= 1
             else:
                 left -= 1
@@ -313,7 +318,7 @@ class PoolEnding:
 
     def _stir(self) -> None:
         """Have all that wait for the deadline look at it again."""
-        for party in self._engine.parties.values():
+        for party in (*self._engine.parties.values(), *self._engine.removals.pending):
             party.flush()
 
     # -- how it goes ---------------------------------------------------------------------------------------------------
@@ -374,7 +379,8 @@ class PoolEnding:
         engine = self._engine
         engine.failures.told_by_party = True
         parties = [*engine.parties.values(), *engine.removals.untold]
-        self._notice = engine.loop_owner.loop.call_later(_PATIENT, self._tell_of_lingering, parties)
+        all_ = list(dict.fromkeys((*parties, *engine.removals.pending)))
+        self._notice = engine.loop_owner.loop.call_later(_PATIENT, self._tell_of_lingering, all_)
 
         async def leave_one(party: Party) -> str:
             # Told at once: what is said of its connection is how it was at its end.
@@ -382,11 +388,11 @@ class PoolEnding:
 
         try:
             told = await asyncio.gather(*map(leave_one, parties))
+            tell_of_undelivered(engine.log, {party.name: text for party, text in zip(parties, told, strict=True)})
+            if leaving := engine.removals.leaving:
+                await asyncio.wait(leaving.values())
         finally:
             self._notice.cancel()
-        tell_of_undelivered(engine.log, {party.name: text for party, text in zip(parties, told, strict=True)})
-        if leaving := engine.removals.leaving:
-            await asyncio.wait(leaving.values())
 
     def _tell_of_lingering(self, parties: Sequence[Party]) -> None:
         engine = self._engine

@@ -106,7 +106,14 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = DialSlots()
         self.server = PoolServer(name, network, authentication, self._take_over)
-        self.removals = Removals(lambda: self.parties, authentication, settings.linger, self.log, self._spawn)
+        self.removals = Removals(
+            lambda: self.parties,
+            authentication,
+            settings.linger,
+            self.log,
+            self._spawn,
+            lambda moved: self.ending.bound(moved),
+        )
         self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
         self.ending = PoolEnding(self)
         self.loop_owner.split = self.ending.end_split

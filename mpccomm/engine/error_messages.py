@@ -107,7 +107,7 @@ def step_to_reach(parties: Iterable[RemoteParty]) -> str:
     unheard = {party.name: party for party in unreached if party.step is None}
     steps = [_is_running(*unheard)] if unheard else []
     steps += dict.fromkeys(party.step for party in unreached if party.step)
-    if any(":" in party.addr and "refused" in party.trouble for party in unreached):
+    if any(":" in party.addr and party.trouble.startswith("connection refused") for party in unreached):
         steps.append('What is reached by IPv6 has to listen there: add_http_server(addr="::").')
     if any(_could_call(party) for party in unreached):
         steps.append("No party can call this pool, as it has no server: add_http_server.")

@@ -21,7 +21,7 @@ from mpccomm.engine.observer import Observers
 from mpccomm.errors import PoolClosedError, WrongThreadError
 from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
-from mpccomm.transport.skipping import standing
+from mpccomm.transport.skipping import stands_still
 
 _TURN = 128
 """When this many calls wait for the loop, the thread that posts yields to it."""
@@ -211,7 +211,7 @@ class LoopOwner:
             return
         if loop.is_closed():
             raise PoolClosedError("the event loop of this pool is closed; make a new pool on the loop that runs now")
-        if loop in standing:
+        if stands_still(loop):
             raise WrongThreadError(
                 "the event loop of this pool stands still while MemoryNetwork.run runs a program beside it: make its pools "
                 "within the program"

@@ -64,6 +64,10 @@ _NOT_RESUMED = (
     "was sent then, and then to call accept_restart()"
 )
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
+_SEEN = 2
+"""Round trips after which the call of a party is seen to come that has noticed the same loss: TCP needs one and a half."""
+_PROMPT = 0.02
+"""Seconds that it needs to notice it, and to dial."""
 _ABSENT = (ContactState.MISSING, ContactState.REFUSED)
 AT_ONCE = 16
 """The calls that end in one turn of the loop. Those who waited for them send the next messages, and these should be on their
@@ -248,6 +252,12 @@ class Party:
         if not self.addr:
             return self.second
         return self.wire_format is OURS and is_second(self.link.port, self.port, self.host.literal)
+
+    @property
+    def head_start(self) -> float:
+        """Seconds that it has for that, until its call is seen to come: at first more than where we know how far it is."""
+        give_way, round_trip = self.settings.retry.give_way, self.link.round_trip
+        return give_way if round_trip is None else min(give_way, _SEEN * round_trip + _PROMPT)
 
     @property
     def relayed(self) -> bool:

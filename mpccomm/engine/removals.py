@@ -21,6 +21,7 @@ class Removals:
 
     :param parties: returns the parties that the pool has now
     :param linger: the seconds that the delivery to one may take
+    :param bound: returns until when it may last, of the time at which something got through last: the pool may be ending
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Removals:
         linger: float,
         log: EventLog,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        bound: Callable[[float], float],
     ) -> None:
         self.pending: Sequence[Party] = ()
         """The parties that are not gone yet; a new sequence for each change, since any thread may look."""
@@ -40,6 +42,7 @@ class Removals:
         self._linger = linger
         self._log = log
         self._spawn = spawn
+        self._bound = bound
         self.until = -math.inf
         """Until when messages may still be delivered to one that was removed."""
 
@@ -76,7 +79,7 @@ class Removals:
         def deadline(moved: float) -> float:
             until = max(now, moved) + self._linger
             self.until = max(self.until, until)
-            return until
+            return min(until, self._bound(moved))
 
         try:
             party.fail_receives(Cause(GivenUp.REMOVED))

@@ -105,7 +105,7 @@ class PoolServer:
             self._running.start()
 
     async def until_known(self, addresses: Collection[IPAddress]) -> None:
-        """Wait as long as there is a connection from one of these addresses whose caller is not known yet."""
+        """Wait until it is known who calls, of each connection that there is now from these addresses."""
         if self._running is not None:
             await self._running.until_known(addresses)
 

@@ -85,9 +85,10 @@ class Waiting(BaseChannel):
                     only = party.connections.only
                     if only is None or not only.awake:
                         party.connections.wake()
-                    if owner.observers is None:
+                    observers = owner.observers
+                    if observers is None:
                         return read(message, party)
-                    return self._read_watched(owner.observers, party, message)
+                    return self._read_watched(observers, party, message)
                 except BaseException as error:
                     if is_outcome(error):
                         if owner.observers is not None:

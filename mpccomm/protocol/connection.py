@@ -31,6 +31,7 @@ class Connection:
         "_blocked",
         "again",
         "ahead",
+        "alone",
         "awaiting",
         "closed",
         "control",
@@ -80,6 +81,8 @@ class Connection:
         """What is to be sent again here before anything new; None as long as nothing was sent here."""
         self.ahead = False
         """Whether the last batch went ahead of what is large."""
+        self.alone = False
+        """Whether the last batch was of what is said of the connection itself, though there was more to be sent."""
         self.more = False
         """Our last batch here had no room for all that is to be sent."""
         self.heard = now

@@ -328,9 +328,11 @@ class Session:
         if again is None:
             again = connection.again = sender.rewind(connection.position)
             self._told_blocked = _NOT_TOLD
-        if len(parts) > 1 and (again or sender.queue or sender.under_way):
+        alone, connection.alone = connection.alone, False
+        if len(parts) > 1 and not alone and (again or sender.queue or sender.under_way):
             # A batch counts when the last byte of it is here. So what is said of the connection itself goes ahead in one of its
-            # own: on a slow line the other side would take a handshake for one that failed.
+            # own, not twice in a row: on a slow line the other side would take a handshake for one that failed.
+            connection.alone = True
             return
         if again:
             used = sender.refill(parts, again, budget)

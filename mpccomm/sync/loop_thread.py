@@ -39,7 +39,12 @@ def _loop_class() -> Callable[[], asyncio.AbstractEventLoop]:
             if sock.family == socket.AF_INET6 and "%" in address[0]:
                 # aiohttp leaves the scope in the text, and 0 in the place that counts.
                 host, port, *_ = address
-                address = socket.getaddrinfo(host, port, sock.family, flags=socket.AI_NUMERICHOST)[0][4]  # no look-up
+                try:
+                    address = socket.getaddrinfo(host, port, sock.family, flags=socket.AI_NUMERICHOST)[0][
+                        4
+                    ]  # no look-up
+                except socket.gaierror:
+                    raise OSError(errno.ENODEV, f"no connection to {host}: {os.strerror(errno.ENODEV)}") from None
             error = sock.connect_ex(address)
             if error == errno.EINPROGRESS:
                 ready = asyncio.Event()

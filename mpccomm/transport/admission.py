@@ -97,8 +97,9 @@ class Admission:
         return present
 
     async def until_known(self, addresses: Collection[IPAddress]) -> None:
-        """Wait as long as there is a connection from one of these addresses."""
-        while any(pending.address in addresses for pending in self._pending):
+        """Wait until none of the connections that there are now from these addresses is left here."""
+        here = [pending for pending in self._pending if pending.address in addresses]
+        while not self._pending.keys().isdisjoint(here):
             if self._left is None:
                 self._left = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._left,))

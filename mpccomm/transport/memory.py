@@ -600,7 +600,7 @@ class _NetworkServer:
             self._all_known.set()
 
     async def until_known(self, addresses: Collection[IPAddress]) -> None:
-        """Wait as long as it is unknown of a connection who calls: all are at one address here."""
+        """Wait until it is known of all connections who calls: here all come from one address."""
         await self._all_known.wait()
 
     async def _answer(self, pipe: Pipe) -> None:

@@ -21,7 +21,7 @@ class NetworkServer(Protocol):
         """Begin to answer, on the running loop."""
 
     async def until_known(self, addresses: Collection[IPAddress]) -> None:
-        """Wait as long as there is a connection from one of these addresses whose caller is not known yet."""
+        """Wait until it is known who calls, of each connection that there is now from these addresses."""
 
     async def close(self) -> None:
         """Stop listening; what is still open ends."""

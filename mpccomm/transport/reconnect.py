@@ -60,6 +60,10 @@ class Destination(Protocol):
         """Whether the other side is to dial first."""
 
     @property
+    def head_start(self) -> float:
+        """Seconds that the other side has for that, until its call is seen to come."""
+
+    @property
     def relayed(self) -> bool:
         """Whether it is connected, through a relay."""
 
@@ -296,26 +300,34 @@ class Dialler:
         self._spawn = spawn
         self._failed = failed
         self._called = called
+        self._gave_way = False
+        """Whether it was waited for a call, since there was a connection last."""
         self._unasked = 0
 
     async def run(self) -> None:
         """Dial whenever it is time, until this is cancelled."""
         async with self._line:
-            if self._destination.gives_way:
-                await self._unless_at_once(asyncio.sleep(self._retry.give_way))
             while True:
-                await self._destination.needs_connection.wait()
+                if not self._destination.needs_connection.is_set():
+                    self._gave_way = False
+                    await self._destination.needs_connection.wait()
+                if self._destination.gives_way and not self._gave_way:
+                    await self._give_way()
                 await asyncio.sleep(self._destination.reputation.not_before - self._destination.clock())
-                if self._called is not None and self._destination.gives_way:
-                    # Over a long way its call takes longer than `Retry.give_way`. To dial as well would make two connections, of
-                    # which one is dropped with what is on its way there.
-                    await self._unless_at_once(self._called(), self._retry.connect_timeout)
                 async with self._slots.one():
                     if not self._destination.needs_connection.is_set():
                         continue
                     started = self._destination.clock()
                     await self._attempt()
                 await self._pause(started)
+
+    async def _give_way(self) -> None:
+        """Wait for a call, once: to dial at the same time would make two connections, of which one is dropped."""
+        self._gave_way = True
+        await self._unless_at_once(asyncio.sleep(self._destination.head_start))
+        if self._called is not None and self._destination.needs_connection.is_set():
+            # Over a long way a call takes longer to arrive as a whole than until it is seen to come.
+            await self._unless_at_once(self._called(), self._retry.connect_timeout)
 
     async def _attempt(self) -> None:
         destination = self._destination

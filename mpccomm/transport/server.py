@@ -77,7 +77,7 @@ class ConnectionHandler:
         )
 
     async def until_known(self, addresses: Collection[IPAddress]) -> None:
-        """Wait as long as there is a connection from one of these addresses whose caller is not known yet."""
+        """Wait until it is known who calls, of each connection that there is now from these addresses."""
         await self.admission.until_known(addresses)
 
     async def close(self) -> None:

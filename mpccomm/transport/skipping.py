@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar, TypeVarTuple
-from weakref import WeakSet
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -24,8 +23,8 @@ _MOMENT = 0.02
 """Seconds after which a loop looks again whether it may skip time."""
 _BEGINS = 1.0
 """Seconds in which a new thread has begun."""
-standing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
-"""The loops that stand still, as programs are run beside them."""
+_beside: ContextVar[list[asyncio.AbstractEventLoop]] = ContextVar("mpccomm.beside")
+"""The loop that a program is run beside, which stands still until that is over; then it is empty."""
 
 
 class SkippingClock:
@@ -128,11 +127,16 @@ def run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return _run(main, clock)
+    beside = [loop]
     try:
-        standing.add(loop)
-        return _run_beside(main, clock)
+        return _run_beside(main, clock, beside)
     finally:
-        standing.discard(loop)
+        beside.clear()
+
+
+def stands_still(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether this loop does nothing until the program is over that calls."""
+    return loop in _beside.get([])
 
 
 def _run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
@@ -140,7 +144,7 @@ def _run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
         return runner.run(main)
 
 
-def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
+def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock, beside: list[asyncio.AbstractEventLoop]) -> T:
     task: asyncio.Task[T] | None = None
     given_up = False
     outcome: Future[T] = Future()
@@ -156,6 +160,7 @@ def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
 
     def work() -> None:
         begun.set()
+        _beside.set(beside)
         try:
             outcome.set_result(_run(whole(), clock))
         except BaseException as error:

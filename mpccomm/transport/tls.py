@@ -38,7 +38,7 @@ Password: TypeAlias = str | bytes | Callable[[], str | bytes] | None
 
 _USES = {"1.3.6.1.5.5.7.3.1": "server", "1.3.6.1.5.5.7.3.2": "client"}
 _ANY_USE = "2.5.29.37.0"
-_UNUSABLE = {"EE_KEY_TOO_SMALL": "its key is too short; an RSA key needs 2048 bits"}
+_UNUSABLE = {"EE_KEY_TOO_SMALL": "its key is too short for TLS here; an RSA key needs 2048 bits or more"}
 _CURVES = {"secp256r1", "secp384r1", "secp521r1"}
 
 
@@ -58,8 +58,6 @@ class Credentials:
             )
         self.chain = chain = read_certificates(cert, "cert=")
         self.own = chain[0]
-        if unfit := _unfit_key(self.own):
-            raise ConfigurationError(f"the certificate {cert} can't be used: {unfit}")
         self.authorities = () if ca_cert is None else read_certificates(ca_cert, "ca_cert=")
         self._anchors = {authority.der for authority in self.authorities}
         self._answering = _Context(ssl.PROTOCOL_TLS_SERVER)
@@ -387,6 +385,8 @@ def _load(
             f"the certificates of {path} are in the wrong order: the first has to be that of the private key, {own.subject}, "
             "and those of the authorities in between follow it"
         )
+    if unfit := _unfit_key(own):
+        raise ConfigurationError(f"the certificate {path} can't be used: {unfit}")
     # The ssl module reads files only, and PEM only. What lies on the disk meanwhile is encrypted with a password that
     # only this call knows.
     password = secrets.token_bytes(32).hex().encode()

@@ -36,9 +36,9 @@ def issue(folder: Path, *arguments: str) -> int:
 
 def test_one_that_outlasts_its_authority(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert issue(folder, "Alice", LOCAL) == 0
-    assert "note:" not in capsys.readouterr().out
+    assert "note:" not in capsys.readouterr().err
     assert issue(folder, "--days", "9000", "Bob", LOCAL) == 0
-    assert "count no longer than their authority, which expires in 1824 days" in capsys.readouterr().out
+    assert "count no longer than their authority, which expires in 1824 days" in capsys.readouterr().err
 
 
 def modes(folder: Path) -> dict[str, int]:

@@ -54,8 +54,8 @@ NAMES = {"me": "alice", "other": "bob", "addr": "bob.example", "port": 61001, "o
         (OWN_FILES, "a.pem holds no certificate that can be read (PEM or DER)", "name another file"),
         (SHORTCOMINGS, "not to be used as server, says its extended key usage", "for both uses"),
         (
-            SHORTCOMINGS,
-            "its key is on the curve x, which TLS 1.3 has no signatures for: use P-256",
+            OWN_FILES,
+            "the certificate a.pem can't be used: its key is on the curve x, which TLS 1.3 has no signatures for",
             "another kind of key",
         ),
         (SHORTCOMINGS, "an authority in between, whose certificate is in the same file, expired", "in the same file"),

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from mpccomm import (
     PartyRestartedError,
     PartyShutDownError,
     Pool,
+    Settings,
     SyncPool,
     UnknownPartyError,
 )
@@ -120,6 +123,35 @@ def test_the_end_of_the_pool_waits_for_the_goodbye(end: str) -> None:
                 await bob.recv("Alice", timeout=LIMIT)
 
     network.run(main())
+
+
+@pytest.mark.parametrize("end", ["shutdown", "abort"])
+def test_the_end_of_the_pool_bounds_what_is_still_delivered(end: str) -> None:
+    """By the time that the call gives, also where it is cancelled; the log says for whom it waits."""
+    network = MemoryNetwork()
+
+    async def main() -> list[float]:
+        took = []
+        for linger, limit in ((0, None), (3, None), (10, 1)):
+            alice = Pool(name="Alice", network=network, settings=Settings(linger=100))
+            alice.add_http_client("Bob", LOCAL, 1)
+            handle = alice.asend("Bob", "in vain")
+            alice.remove_http_client("Bob")
+            loop = asyncio.get_running_loop()
+            start = loop.time()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(getattr(alice, end)(linger=linger), limit)
+            await asyncio.wait((handle,))
+            assert isinstance(handle.exception(), CommunicationError)
+            took.append(loop.time() - start)
+        return took
+
+    before = time.monotonic()
+    at_once, lingering, cancelled = network.run(main())
+    real = time.monotonic() - before
+    assert at_once < 1 + real
+    assert 3 <= lingering < 4 + real
+    assert 1 <= cancelled < 3 + real
 
 
 def test_from_a_thread_of_its_own() -> None:

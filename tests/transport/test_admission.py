@@ -80,7 +80,9 @@ async def test_until_all_from_an_address_are_known() -> None:
     await hall.room.until_known({HOME})
     one, other, stranger = hall.enter(HOME), hall.enter(HOME), hall.enter(elsewhere(1))
     waiting = [asyncio.ensure_future(hall.room.until_known({HOME, elsewhere(2)})) for _ in range(2)]
+    await asyncio.sleep(0)
     one.end()
+    hall.enter(HOME)  # One that comes later is not waited for.
     done, _ = await asyncio.wait(waiting, timeout=UNIT / 10)
     assert not done
     other.end()
