@@ -347,11 +347,12 @@ class Sender:
             total, weight = message.total, message.weight
             plain = weight and total <= largest and used + weight <= most
             if not plain:
-                if ahead and used + message.total > most:
+                announced = bool(self.under_way)
+                if ahead and used + message.total > most and not announced:
                     break
                 if self._is_refused(message):
                     continue
-                if not _worth_beginning(message, most - used, used):
+                if not _worth_beginning(message, most - used, used, announced):
                     break
                 total = message.total
             if not self._begin(message):
@@ -573,10 +574,10 @@ def _is_whole(message: Outgoing, left: int) -> bool:
     return message.segments == 1 and (overhead + total <= left or not total)
 
 
-def _worth_beginning(message: Outgoing, left: int, used: int) -> bool:
-    """Return whether enough of a message fits into the rest of a batch."""
+def _worth_beginning(message: Outgoing, left: int, used: int, announced: bool) -> bool:
+    """Return whether enough of a message fits into the rest of a batch: nothing of it has to, where it is only announced."""
     room = left - START_OVERHEAD - len(message.name[2]) - len(message.annotation)
-    return _is_whole(message, left) or not used or room >= _WORTH_CUTTING or message.total <= room
+    return _is_whole(message, left) or not used or room >= (0 if announced else min(_WORTH_CUTTING, message.total))
 
 
 def _write(parts: list[Buffer], sent: Sent) -> None:

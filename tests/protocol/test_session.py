@@ -116,6 +116,18 @@ def test_what_is_short_goes_ahead_of_what_is_large_and_was_sent_after_it() -> No
     assert b"last" in alice.batch(most=2**16)
 
 
+def test_what_is_short_does_not_wait_for_the_pieces_of_large_ones_before_it() -> None:
+    """These begin as well, but with nothing of their contents."""
+    alice = Side()
+    for number in range(20):
+        alice.session.sender.add(message(f"large {number}", bytes(2**20)))
+    alice.session.sender.add(message("short", b"short"))
+    first, second = alice.batch(most=2**13), alice.batch(most=2**13)
+    assert len(first) > 2**12
+    assert b"short" in second
+    assert len(second) < 2000
+
+
 def test_many_that_are_short_go_together() -> None:
     alice = Side()
     for number in range(1000):
