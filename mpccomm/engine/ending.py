@@ -379,8 +379,8 @@ class PoolEnding:
         engine = self._engine
         engine.failures.told_by_party = True
         parties = [*engine.parties.values(), *engine.removals.untold]
-        all_ = list(dict.fromkeys((*parties, *engine.removals.pending)))
-        self._notice = engine.loop_owner.loop.call_later(_PATIENT, self._tell_of_lingering, all_)
+        waited_for = list(dict.fromkeys((*parties, *engine.removals.pending)))
+        self._notice = engine.loop_owner.loop.call_later(_PATIENT, self._tell_of_lingering, waited_for)
 
         async def leave_one(party: Party) -> str:
             # Told at once: what is said of its connection is how it was at its end.

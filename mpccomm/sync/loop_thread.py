@@ -40,11 +40,10 @@ def _loop_class() -> Callable[[], asyncio.AbstractEventLoop]:
                 # aiohttp leaves the scope in the text, and 0 in the place that counts.
                 host, port, *_ = address
                 try:
-                    address = socket.getaddrinfo(host, port, sock.family, flags=socket.AI_NUMERICHOST)[0][
-                        4
-                    ]  # no look-up
+                    found = socket.getaddrinfo(host, port, sock.family, flags=socket.AI_NUMERICHOST)  # no look-up
                 except socket.gaierror:
                     raise OSError(errno.ENODEV, f"no connection to {host}: {os.strerror(errno.ENODEV)}") from None
+                address = found[0][4]
             error = sock.connect_ex(address)
             if error == errno.EINPROGRESS:
                 ready = asyncio.Event()
