@@ -294,7 +294,6 @@ TESTED_IN = {
     "sync/channel": "sync/test_pool.py",
     "sync/waiting": "engine/test_short_way.py",
     "sync/loop_lifetime": "sync/test_exit.py",
-    "sync/loop_thread": "sync/test_blocking.py",
     "pytest_plugin/certificates": "pytest_plugin/test_fixtures.py",
     "pytest_plugin/pools": "pytest_plugin/test_fixtures.py",
     "pytest_plugin/relays": "transport/test_relay.py",
