@@ -47,7 +47,7 @@ def duration(text: str) -> float:
     if found is not None and (found["unit"] in _DURATIONS or number == 0):
         return number * _DURATIONS.get(found["unit"], 0.0)
     hint = f"; did you mean {found['number']}ms?" if found is not None and not found["unit"] else ""
-    if _DURATION.fullmatch(text.strip().removeprefix("-")) and not found:
+    if text.strip().startswith("-"):
         hint = "; it can't be negative"
     raise ConfigurationError(f"{text!r} is no duration: write a number with its unit, as in 40ms, 0.04s or 150us{hint}")
 

@@ -37,6 +37,11 @@ def test_what_is_no_duration(text: str) -> None:
         duration(text)
 
 
+def test_a_negative_duration() -> None:
+    with pytest.raises(ConfigurationError, match=r"'-1ms' is no duration: .*; it can't be negative"):
+        duration("-1ms")
+
+
 def test_a_duration_without_a_unit() -> None:
     with pytest.raises(ConfigurationError, match=r"did you mean 40ms\?"):
         duration("40")

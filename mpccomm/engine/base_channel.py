@@ -30,7 +30,6 @@ from mpccomm.engine.options import (
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import FutureCall, Plain, PlainSend, ReceiveCall, Request, SendCall, Waiter
 from mpccomm.engine.several import First, Part, Several, together
-from mpccomm.engine.trail import AT_A_STROKE
 from mpccomm.errors import ConfigurationError, MessageTooLargeError
 
 if TYPE_CHECKING:
@@ -265,19 +264,11 @@ class BaseChannel:
             or len(envelope) > link.max_message_size
         ):
             return None
+        # As `LoopOwner.lane`, in fewer steps since this is known to be the thread of the loop.
         called = None
-        observers = owner.observers
-        if observers is not None:
-            if len(envelope) > AT_A_STROKE:
-                return None
-            # As `LoopOwner.lane`, in fewer steps since this is known to be the thread of the loop.
-            try:
-                called = of_tasks[running[owner.home]], owner.clock()
-            except KeyError:
-                called = owner.lane(), owner.clock()
+        if owner.observers is not None:
+            called = of_tasks.get(running.get(owner.home)) or owner.lane(), owner.clock()
         call = PlainSend(party, envelope, called, future)
-        if observers is not None and observers.each:
-            call.announce(observers)
         # The same as `LoopOwner.post` and `SendCall.start`, without a call.
         try:
             link.sender.add_plain(call)

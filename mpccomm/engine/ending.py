@@ -142,7 +142,7 @@ class PoolEnding:
 
     def bound(self, moved: float) -> float:
         """Return until when messages may be delivered to a party that is being removed; infinite: the pool does not end."""
-        return self._lingering.deadline(max(self.running_since, moved)) if self.asked_for else math.inf
+        return self.deadline(moved) if self.asked_for else math.inf
 
     # -- not asked for -------------------------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class PoolEnding:
     async def _in_time(self) -> None:
         """Wait for the end, and not for ever where asyncio has lost a part of it by what a signal handler raised."""
         engine, begun = self._engine, self._task
-        while self._goes_on and (left := self._until() - engine.loop_owner.clock()) > 0:
+        while self._goes_on and (left := self.deadline(self._moved) - engine.loop_owner.clock()) > 0:
             await self._progress(left)
         now = engine.loop_owner.clock()
         lingers = min(max(self.deadline(now) - now, 0), _LONG)
@@ -311,10 +311,6 @@ class PoolEnding:
         stopping = engine.loop_owner.loop.create_task(engine.stop())
         await asyncio.wait((stopping,), timeout=_LAST)
         self._close_as_it_is()
-
-    def _until(self) -> float:
-        """Return until when messages may still be delivered to anybody."""
-        return max(self.deadline(self._moved), self._engine.removals.until)
 
     def _stir(self) -> None:
         """Have all that wait for the deadline look at it again."""

@@ -106,16 +106,11 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = DialSlots()
         self.server = PoolServer(name, network, authentication, self._take_over)
+        self.ending = PoolEnding(self)
         self.removals = Removals(
-            lambda: self.parties,
-            authentication,
-            settings.linger,
-            self.log,
-            self._spawn,
-            lambda moved: self.ending.bound(moved),
+            lambda: self.parties, authentication, settings.linger, self.log, self._spawn, self.ending.bound
         )
         self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
-        self.ending = PoolEnding(self)
         self.loop_owner.split = self.ending.end_split
         ENGINES.add(self)
         self._report_file: Path | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -43,8 +42,6 @@ class Removals:
         self._log = log
         self._spawn = spawn
         self._bound = bound
-        self.until = -math.inf
-        """Until when messages may still be delivered to one that was removed."""
 
     @property
     def untold(self) -> list[Party]:
@@ -70,16 +67,13 @@ class Removals:
 
     def start(self, party: Party) -> None:
         """Deliver what was sent to a party, and tell it that it was removed."""
-        self.until = max(self.until, party.clock() + self._linger)
         self.leaving[party] = self._spawn(self._part(party))
 
     async def _part(self, party: Party) -> None:
         now = party.clock()
 
         def deadline(moved: float) -> float:
-            until = max(now, moved) + self._linger
-            self.until = max(self.until, until)
-            return min(until, self._bound(moved))
+            return min(max(now, moved) + self._linger, self._bound(moved))
 
         try:
             party.fail_receives(Cause(GivenUp.REMOVED))

@@ -513,9 +513,9 @@ class SendCall(Outgoing):
                 self.called = *called, queued, awaited
             observers = party.loop_owner.observers
             if observers is not None and observers.each:
-                self.announce(observers)
+                self._announce(observers)
 
-    def announce(self, observers: Observers) -> None:
+    def _announce(self, observers: Observers) -> None:
         """Tell those who are told of each message."""
         party = self.party
         self.futile = party.closed is not None or party.link.ending is not None
@@ -656,9 +656,7 @@ class SendCall(Outgoing):
             rows.append((self.number, self.total, self.key, called, party.link.receiver.now))
             if len(rows) >= PORTION:
                 trail.pack()
-        observers = party.loop_owner.observers
-        if observers is not None and observers.each:
-            self._tell_of_delivery()
+        self._tell_of_delivery()
 
     def _tell_of_delivery(self) -> None:
         party = self.party
@@ -691,6 +689,12 @@ class PlainSend(SendCall):
         self.party = party
         self.limits = NO_LIMIT
         self.called: Called | None = called
+        if called is not None:
+            if self.total > AT_A_STROKE:
+                self.called = *called, party.clock(), True
+            observers = party.loop_owner.observers
+            if observers is not None and observers.each:
+                self._announce(observers)
 
     def done(self, error: Exception | None = None) -> None:
         """End the wait."""

@@ -86,9 +86,11 @@ class Waiting(BaseChannel):
                     if only is None or not only.awake:
                         party.connections.wake()
                     observers = owner.observers
-                    if observers is None:
-                        return read(message, party)
-                    return self._read_watched(observers, party, message)
+                    begun = 0.0 if observers is None else party.clock()
+                    value = read(message, party)
+                    if observers is not None:
+                        self._tell_of_receipt(observers, party, message, begun)
+                    return value
                 except BaseException as error:
                     if is_outcome(error):
                         if owner.observers is not None:
@@ -106,17 +108,14 @@ class Waiting(BaseChannel):
         return await taken(call, owner, call.value)
 
     @staticmethod
-    def _read_watched(observers: Observers, party: Party, message: Incoming) -> Any:
-        """Return the value of a message that was here, received by a task of the pool's own loop. Note it for those who watch."""
-        trail, owner, total = party.trail, party.loop_owner, message.total
-        begun = owner.clock()
-        value = read(message, party)
-        if observers.each or trail is None or total > AT_A_STROKE or message.ordered:
+    def _tell_of_receipt(observers: Observers, party: Party, message: Incoming, begun: float) -> None:
+        """Note for those who watch that a message that was here is received, by a task of the pool's own loop."""
+        trail, owner = party.trail, party.loop_owner
+        if observers.each or trail is None or message.total > AT_A_STROKE or message.ordered:
             tell_of_receipt(observers, party, message, -1, 0.0, begun, math.inf)
-        else:
-            lane = of_tasks.get(running.get(owner.home)) or owner.lane()
-            trail.received.append((message.number, total, message.key, lane, 0.0, message.at, begun))
-        return value
+            return
+        lane = of_tasks.get(running.get(owner.home)) or owner.lane()
+        trail.received.append((message.number, message.total, message.key, lane, 0.0, message.at, begun))
 
     async def _take(self, request: Request, read: Callable[[], T]) -> T:
         """Wait for a request, and return what ``read`` makes of it; otherwise what it took goes back."""

@@ -12,7 +12,7 @@ from mpccomm.settings import Strangers
 class PendingConnection:
     """One such connection, from being accepted until it is known who calls."""
 
-    __slots__ = ("_admission", "_drop", "_timer", "address", "deadline", "dropped", "transport", "unread")
+    __slots__ = ("_admission", "_drop", "_timer", "address", "deadline", "dropped", "over", "transport", "unread")
 
     def __init__(self, room: Admission, address: IPAddress, drop: Callable[[str], None], time: float) -> None:
         loop = asyncio.get_running_loop()
@@ -24,6 +24,8 @@ class PendingConnection:
         """The time, by the loop's clock, at which the caller must have said who it is."""
         self.unread = room.limits.bytes
         """The number of bytes that it may still send; with one more it is dropped."""
+        self.over: asyncio.Future[None] = loop.create_future()
+        """Done when it is known who calls, or the connection is gone."""
         self._admission = room
         self._drop = drop
         self._timer = loop.call_later(time + room.limits.courtesy, self.drop, "it did not say who it is")
@@ -62,8 +64,6 @@ class Admission:
         self._time = time
         self._parties_at = parties_at
         self._pending: dict[PendingConnection, None] = {}
-        self._left: asyncio.Future[None] | None = None
-        """Done when the next one leaves, where that is waited for."""
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -91,18 +91,14 @@ class Admission:
         present = pending in self._pending
         if present:
             del self._pending[pending]
-            if self._left is not None:
-                self._left.set_result(None)
-                self._left = None
+            pending.over.set_result(None)
         return present
 
     async def until_known(self, addresses: Collection[IPAddress]) -> None:
         """Wait until none of the connections that there are now from these addresses is left here."""
-        here = [pending for pending in self._pending if pending.address in addresses]
-        while not self._pending.keys().isdisjoint(here):
-            if self._left is None:
-                self._left = asyncio.get_running_loop().create_future()
-            await asyncio.wait((self._left,))
+        here = [pending.over for pending in self._pending if pending.address in addresses]
+        if here:
+            await asyncio.wait(here)
 
     def close(self) -> None:
         """Drop all."""

@@ -166,14 +166,11 @@ def read_certificates(path: FilePath, given_as: str = "") -> tuple[Certificate, 
             ders = [found.public_bytes(Encoding.DER) for found in x509.load_pem_x509_certificates(data)]
         return tuple(map(certificate_from_der, ders))
     except ValueError as error:
-        raise ConfigurationError(
-            f"{given_as}{path} holds no certificate that can be read. "
-            + (
-                in_other_words(data)
-                or "What is meant is a file with a line -----BEGIN CERTIFICATE----- (PEM), or a binary one (DER), as mpccomm certs "
-                "issue makes"
-            )
-        ) from error
+        advice = advice_on_format(data) or (
+            "What is meant is a file with a line -----BEGIN CERTIFICATE----- (PEM), or a binary one (DER), as mpccomm certs issue "
+            "makes"
+        )
+        raise ConfigurationError(f"{given_as}{path} holds no certificate that can be read. {advice}") from error
 
 
 def holds_only_a_key(data: bytes) -> bool:
@@ -186,7 +183,7 @@ def holds_only_certificates(data: bytes) -> bool:
     return b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY-----" not in data
 
 
-def in_other_words(data: bytes) -> str:
+def advice_on_format(data: bytes) -> str:
     """Return what a file is that neither certificates nor keys are read from, and what to do with it; empty: that is unknown."""
     if re.match(_PKCS12, data, re.DOTALL):
         return "It is PKCS#12 (.p12, .pfx): openssl pkcs12 -nodes -in FILE -out both.pem makes a file for key= and cert= of it"

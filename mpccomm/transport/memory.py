@@ -567,10 +567,9 @@ class _NetworkServer:
         self._authenticator = authenticator
         self._handshake_limit = settings.timing.greeting
         self._log_throttle = LogThrottle(log)
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[asyncio.Task[None], asyncio.Future[None]] = {}
+        """Those that go on, each with a future that is done when it is over."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._all_known = asyncio.Event()
-        self._all_known.set()
 
     def start(self) -> None:
         """Begin to answer."""
@@ -590,18 +589,18 @@ class _NetworkServer:
             return
         task = self.loop.create_task(self._answer(pipe))
         self._tasks.add(task)
-        self._handshakes.add(task)
-        self._all_known.clear()
+        self._handshakes[task] = self.loop.create_future()
         task.add_done_callback(partial(self._done, pipe))
 
     def _is_known(self, handshake: asyncio.Task[None]) -> None:
-        self._handshakes.discard(handshake)
-        if not self._handshakes:
-            self._all_known.set()
+        over = self._handshakes.pop(handshake, None)
+        if over is not None:
+            over.set_result(None)
 
     async def until_known(self, addresses: Collection[IPAddress]) -> None:
-        """Wait until it is known of all connections who calls: here all come from one address."""
-        await self._all_known.wait()
+        """Wait until it is known who calls, of each connection that there is now: here all come from one address."""
+        if self._handshakes:
+            await asyncio.wait(list(self._handshakes.values()))
 
     async def _answer(self, pipe: Pipe) -> None:
         handshake = asyncio.current_task()

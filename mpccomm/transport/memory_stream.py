@@ -127,9 +127,8 @@ class _End(Stream):
     def _let_in(self) -> None:
         """Send again, if the other end has room: the line takes in more."""
         self._holding = None
-        self._full = len(self.other._arrived) >= self._most
-        if not self._full:
-            self.wake()
+        if len(self.other._arrived) < self._most:
+            self._resume()
 
     def _say_close(self, code: int) -> None:
         self._put(code)

@@ -300,18 +300,18 @@ class Dialler:
         self._spawn = spawn
         self._failed = failed
         self._called = called
-        self._gave_way = False
-        """Whether it was waited for a call, since there was a connection last."""
         self._unasked = 0
 
     async def run(self) -> None:
         """Dial whenever it is time, until this is cancelled."""
         async with self._line:
+            gave_way = False
             while True:
                 if not self._destination.needs_connection.is_set():
-                    self._gave_way = False
+                    gave_way = False
                     await self._destination.needs_connection.wait()
-                if self._destination.gives_way and not self._gave_way:
+                if self._destination.gives_way and not gave_way:
+                    gave_way = True
                     await self._give_way()
                 await asyncio.sleep(self._destination.reputation.not_before - self._destination.clock())
                 async with self._slots.one():
@@ -322,8 +322,7 @@ class Dialler:
                 await self._pause(started)
 
     async def _give_way(self) -> None:
-        """Wait for a call, once: to dial at the same time would make two connections, of which one is dropped."""
-        self._gave_way = True
+        """Wait for a call: to dial at the same time would make two connections, of which one is dropped."""
         await self._unless_at_once(asyncio.sleep(self._destination.head_start))
         if self._called is not None and self._destination.needs_connection.is_set():
             # Over a long way a call takes longer to arrive as a whole than until it is seen to come.

@@ -11,7 +11,7 @@ import asyncio
 import selectors
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
@@ -23,7 +23,7 @@ _MOMENT = 0.02
 """Seconds after which a loop looks again whether it may skip time."""
 _BEGINS = 1.0
 """Seconds in which a new thread has begun."""
-_beside: ContextVar[list[asyncio.AbstractEventLoop]] = ContextVar("mpccomm.beside")
+_beside: ContextVar[Sequence[asyncio.AbstractEventLoop]] = ContextVar("mpccomm.beside", default=())
 """The loop that a program is run beside, which stands still until that is over; then it is empty."""
 
 
@@ -136,7 +136,7 @@ def run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
 
 def stands_still(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether this loop does nothing until the program is over that calls."""
-    return loop in _beside.get([])
+    return loop in _beside.get()
 
 
 def _run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
@@ -144,7 +144,7 @@ def _run(main: Coroutine[Any, Any, T], clock: SkippingClock) -> T:
         return runner.run(main)
 
 
-def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock, beside: list[asyncio.AbstractEventLoop]) -> T:
+def _run_beside(main: Coroutine[Any, Any, T], clock: SkippingClock, beside: Sequence[asyncio.AbstractEventLoop]) -> T:
     task: asyncio.Task[T] | None = None
     given_up = False
     outcome: Future[T] = Future()

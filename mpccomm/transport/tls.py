@@ -23,9 +23,9 @@ from mpccomm.transport.identity import (
     Certificate,
     FilePath,
     PresentedCertificate,
+    advice_on_format,
     certificate_from_der,
     holds_only_certificates,
-    in_other_words,
     missing_extra,
     read_certificates,
     read_file,
@@ -116,10 +116,12 @@ def may_certify(certificate: Certificate) -> bool:
     from cryptography import x509
 
     found = x509.load_der_x509_certificate(certificate.der)
+    if found.issuer == found.subject:
+        return True
     try:
-        return found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca or found.issuer == found.subject
+        return found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
-        return found.issuer == found.subject
+        return False
 
 
 def _may_sign(certificate: Certificate) -> bool:
@@ -345,7 +347,7 @@ def read_key(path: FilePath, password: Password, given_as: str = "") -> PrivateK
         pass  # the key is encrypted
     except ValueError as error:
         raise ConfigurationError(
-            f"{given_as}{path} holds no private key that can be read (PEM or DER): {in_other_words(data) or error}"
+            f"{given_as}{path} holds no private key that can be read (PEM or DER): {advice_on_format(data) or error}"
         ) from error
     secret = password() if callable(password) else password
     if not secret:

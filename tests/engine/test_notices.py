@@ -156,8 +156,8 @@ def test_what_has_come_after_all_is_not_waited_for(then: str, caplog: pytest.Log
     party = new_party("Bob")
     notices, key = party.notices, ("", 0)
     with caplog.at_level(logging.INFO, "mpccomm"):
-        notices.asked_in_vain(key, 93.0, 93.5)
-        notices.asked_in_vain(key, 93.6, 100.0)
+        notices.asked_in_vain(key, 93.0, 99.5)
+        notices.asked_in_vain(key, 99.6, 100.0)
         if then == "it comes":
             party.link.mailbox._messages[key] = cast(Any, object())
         else:

@@ -126,7 +126,7 @@ def test_the_end_of_the_pool_waits_for_the_goodbye(end: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["shutdown", "abort"])
-def test_the_end_of_the_pool_bounds_what_is_still_delivered(end: str) -> None:
+def test_the_end_of_the_pool_bounds_what_is_still_delivered(end: str, caplog: pytest.LogCaptureFixture) -> None:
     """By the time that the call gives, also where it is cancelled; the log says for whom it waits."""
     network = MemoryNetwork()
 
@@ -152,6 +152,7 @@ def test_the_end_of_the_pool_bounds_what_is_still_delivered(end: str) -> None:
     assert at_once < 1 + real
     assert 3 <= lingering < 4 + real
     assert 1 <= cancelled < 3 + real
+    assert Log(caplog).lines("this pool is ending, and waits up to 2 s more: Bob", logging.WARNING)
 
 
 def test_from_a_thread_of_its_own() -> None:
