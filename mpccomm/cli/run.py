@@ -315,6 +315,8 @@ class _Group:
         """Set when the reader of our output has gone."""
         self._unwritable: OSError | None = None
         """Why what the parties print can't be printed: mostly that its reader has gone."""
+        self._output = _Output(sys.stdout)
+        self._errors = _Output(sys.stderr)
 
     async def run(self) -> int:
         """Start them, wait for the end, leave nothing behind."""
@@ -371,7 +373,7 @@ class _Group:
     async def _start(self, number: int, name: str, logs: contextlib.ExitStack) -> None:
         options = self._options
         program = ["-m", options.script] if options.module else [options.script]
-        colours = {"FORCE_COLOR": "1"} if _in_colour(sys.stderr) else {}  # newer Pythons colour tracebacks
+        colours = {"FORCE_COLOR": "1"} if self._errors.in_colour else {}  # newer Pythons colour tracebacks
         log: BinaryIO | None = None
         if options.log_dir is not None:
             log = logs.enter_context((options.log_dir / f"{name}.log").open("wb"))
@@ -399,9 +401,9 @@ class _Group:
         def tell(error: OSError | None) -> None:
             loop.call_soon_threadsafe(self._told, error)
 
-        for source, target in ((output, sys.stdout), (errors, sys.stderr)):
-            label = _label(name.ljust(max(map(len, self._names))), number, _in_colour(target))
-            relay = _Relay(source, target.buffer, label, log, tell)
+        for source, target in ((output, self._output), (errors, self._errors)):
+            label = _label(name.ljust(max(map(len, self._names))), number, target.in_colour)
+            relay = _Relay(source, target, label, log, tell)
             relay.start()
             party.relays.append(relay)
 
@@ -521,9 +523,7 @@ class _Group:
                 os.killpg(party.process.pid, number)
 
     def _say(self, text: str, *, bad: bool = False) -> None:
-        print(
-            _paint(f"mpccomm run: {text}", 31 if bad and _in_colour(sys.stderr) else None), file=sys.stderr, flush=True
-        )
+        self._errors.print(_paint(f"mpccomm run: {text}", 31 if bad and self._errors.in_colour else None))
 
 
 @contextlib.contextmanager
@@ -545,10 +545,6 @@ _KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
 # -- what they print ---------------------------------------------------------------------------------------------------
 
 
-def _in_colour(stream: TextIO) -> bool:
-    return stream.isatty() and not os.environ.get("NO_COLOR")
-
-
 def _paint(text: str, colour: int | None) -> str:
     return text if colour is None else f"\x1b[{colour}m{text}\x1b[0m"
 
@@ -567,6 +563,28 @@ def _pipe() -> Iterator[tuple[BinaryIO, int]]:
         os.close(writing)
 
 
+class _Output:
+    """A standard stream of ours, to which several threads write: what is written at once stays in one piece."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.in_colour = stream.isatty() and not os.environ.get("NO_COLOR")
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def print(self, line: str) -> None:
+        """Write a line of our own."""
+        # As bytes: an unbuffered stream would write the end of the line apart from it.
+        self.write(f"{line}\n".encode(self._stream.encoding, self._stream.errors or "strict"))
+
+    def write(self, data: bytes) -> None:
+        """Write what a party has printed."""
+        with self._lock:
+            rest = memoryview(data)
+            while rest:  # an unbuffered stream may take a part of it
+                rest = rest[self._stream.buffer.write(rest) :]
+            self._stream.buffer.flush()
+
+
 _TRACEBACK = re.compile(rb"[ |+]*(Exception Group )?Traceback \(most recent call last\):")
 _MISSES_ANOTHER = re.compile(rb"[ |]*mpccomm\.errors\.Party\w*Error\b")
 _WAITS_FOR = re.compile(
@@ -583,7 +601,7 @@ class _Relay(threading.Thread):
     def __init__(
         self,
         source: BinaryIO,
-        target: BinaryIO,
+        target: _Output,
         label: bytes,
         log: BinaryIO | None,
         tell: Callable[[OSError | None], object],
@@ -654,9 +672,7 @@ class _Relay(threading.Thread):
         if self._unread or not lines:
             return
         try:
-            # Written in one piece, since the others write there too.
             self._target.write(b"".join(self._label + line + b"\n" for line in lines))
-            self._target.flush()
         except OSError as error:
             self._unread = True
             self._try_to_tell(error)

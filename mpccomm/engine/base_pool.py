@@ -363,7 +363,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         """
         if file is not None and not hasattr(file, "write"):
             raise TypeError(f"file= is what to print to, as an open file, not {type(file).__name__}")
-        print(explain(self._engine), file=file)
+        print(f"{explain(self._engine)}\n", end="", file=file)  # in one piece: an unbuffered stream may be shared
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

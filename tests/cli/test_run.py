@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,7 +20,7 @@ import pytest
 
 from mpccomm.cli import Status
 from mpccomm.cli import main as mpccomm
-from mpccomm.cli.run import _in_colour, _label, _Relay, _report
+from mpccomm.cli.run import _label, _Output, _Relay, _report
 from mpccomm.engine.report import Figures, Report
 from mpccomm.trace.record import load
 from tests.programs import rest
@@ -333,12 +335,48 @@ def test_colours(monkeypatch: pytest.MonkeyPatch) -> None:
             return True
 
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert _in_colour(Terminal())
-    assert not _in_colour(io.StringIO())
+    assert _Output(Terminal()).in_colour
+    assert not _Output(io.StringIO()).in_colour
     assert _label("a", 0, True) == b"\x1b[36ma | \x1b[0m"
     assert _label("a", 0, False) == b"a | "
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not _in_colour(Terminal())
+    assert not _Output(Terminal()).in_colour
+
+
+class Unbuffered(io.RawIOBase):
+    """Takes a part of what is written, as a pipe does that is nearly full, and lets others write before the rest."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.written += bytes(data[:3])
+        time.sleep(0)
+        return min(3, len(data))
+
+
+def test_what_is_written_at_once_stays_in_one_piece_on_an_unbuffered_stream() -> None:
+    raw = Unbuffered()
+    output = _Output(io.TextIOWrapper(raw, "ascii", "backslashreplace", write_through=True))
+
+    def write(letter: str) -> None:
+        for _ in range(50):
+            output.write(letter.encode() * 9 + b"\n" + letter.encode() * 9 + b"\n")
+            output.print(f"{letter}: \u2026")
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pieces = [f"{letter * 9}\n{letter * 9}\n{letter}: \\u2026\n" for letter in "abc"]
+    rest = raw.written.decode()
+    for piece in pieces:
+        assert rest.count(piece.partition(": ")[0][:-1]) == 50
+    assert sorted(rest.splitlines()) == sorted("".join(pieces).splitlines() * 50)
 
 
 # -- who is to blame ---------------------------------------------------------------------------------------------------
@@ -434,7 +472,8 @@ def relayed(*pieces: bytes) -> tuple[list[bytes], _Relay]:
             written.append(bytes(data))
             return len(data)
 
-    relay = _Relay(os.fdopen(reading, "rb", buffering=0), Target(), b"a | ", None, lambda _: None)
+    output = _Output(io.TextIOWrapper(Target()))
+    relay = _Relay(os.fdopen(reading, "rb", buffering=0), output, b"a | ", None, lambda _: None)
     relay.start()
     for piece in pieces:
         os.write(writing, piece)
