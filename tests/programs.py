@@ -1,8 +1,21 @@
-"""Reading what programs print that run as processes of their own."""
+"""Programs that run as processes of their own: no longer than their test, and what they print."""
 
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import IO
+
+
+@contextmanager
+def running(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """A program that is killed at the end, if it still runs: `subprocess.Popen` would wait for it without end."""
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
 def rest(process: subprocess.Popen[str], limit: float) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.programs import rest
+from tests.programs import rest, running
 from tests.sync.duo import ends, line, program
 from tests.timing import UNIT
 
@@ -37,6 +37,13 @@ def test_one_that_does_not_end_is_told(call: Callable[[subprocess.Popen[str], fl
         pytest.raises(subprocess.TimeoutExpired),
     ):
         call(process, UNIT)
+    assert process.returncode
+
+
+def test_one_that_still_runs_at_the_end_is_killed() -> None:
+    command = [sys.executable, "-c", "import time\ntime.sleep(1000)"]
+    with pytest.raises(ValueError, match="the test"), running(subprocess.Popen(command, text=True)) as process:
+        raise ValueError("the test")
     assert process.returncode
 
 

@@ -167,7 +167,8 @@ def explain(*engines: Engine) -> str:
 def explain_on_signal(number: int | None = None) -> None:
     """Print on stderr, whenever this process gets a signal, what `Pool.explain` says of all its pools: ``kill -USR1 PID``.
 
-    It takes the place of the handler that there was. Called from the main thread.
+    It takes the place of the handler that there was. Called from the main thread. Python answers in that thread: a signal that
+    comes at the very moment at which it falls asleep is answered when it wakes, or when there is another one.
 
     :param number: of the signal; left out: SIGUSR1
     :raises ConfigurationError: this system has no SIGUSR1: name a signal that it has

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -132,8 +131,7 @@ class ConnectionHandler:
             await self._authenticator.expect(caller)
         except NotRecognisedError as error:
             if error.usual:
-                text = "refused a request from %s: %s"
-                self._log(LogEvent.CONNECTION_CLOSED, text, address, error, level=logging.INFO)
+                self._log(LogEvent.CONNECTION_CLOSED, "refused a request from %s: %s", address, error)
                 return bare(403)
             return self._refuse(address, 403, str(error))
         headers = asked_for(request.headers) if request.method == "GET" else None
@@ -192,8 +190,7 @@ class ConnectionHandler:
             take_over = await receive_hello(stream, caller, self._authenticator, pending.deadline)
         except NotRecognisedError as error:
             if error.usual:
-                text = "closed a connection from %s: %s"
-                self._log(LogEvent.CONNECTION_CLOSED, text, caller.address, error, level=logging.INFO)
+                self._log(LogEvent.CONNECTION_CLOSED, "closed a connection from %s: %s", caller.address, error)
             elif not pending.dropped:
                 self._log_throttle.log(f"closed a connection from {caller.address}: {error}", kind="unknown")
             stream.close(error.code)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import LOCAL, Folder, root
+from tests.programs import running
 from tests.timing import UNIT
 
 
@@ -19,7 +20,7 @@ def test_without_a_certificate_it_says_what_is_encrypted(certified: bool, tmp_pa
         own, folder = root().issue("relay", LOCAL), Folder(tmp_path)
         command += ["--cert", str(folder.cert(own)), "--key", str(folder.key(own))]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as relay:
+    with running(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)) as relay:
         assert relay.stdout is not None
         listens = relay.stdout.readline()
         relay.terminate()

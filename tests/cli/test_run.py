@@ -10,8 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,14 @@ from mpccomm.cli import main as mpccomm
 from mpccomm.cli.run import _label, _Output, _Relay, _report
 from mpccomm.engine.report import Figures, Report
 from mpccomm.trace.record import load
-from tests.programs import rest
+from tests.programs import rest, running
 from tests.sync.duo import environment
 from tests.timing import UNIT
 
 LIMIT = 300 * UNIT
 
 
-@contextmanager
-def launched(tmp_path: Path, program: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+def launched(tmp_path: Path, program: str, *options: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """``mpccomm run`` of a program, as a process."""
     script = tmp_path / "program.py"
     script.write_text(textwrap.dedent(program))
@@ -42,12 +40,7 @@ def launched(tmp_path: Path, program: str, *options: str) -> Iterator[subprocess
         command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         cwd=tmp_path,
     )  # fmt: skip
-    try:
-        yield process
-    finally:
-        with process:  # which closes what it is read by
-            if process.poll() is None:
-                process.kill()
+    return running(process)
 
 
 def ran(tmp_path: Path, program: str, *options: str) -> tuple[int, list[str], str]:

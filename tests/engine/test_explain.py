@@ -3,14 +3,16 @@
 import asyncio
 import io
 import os
+import queue
 import signal
 import subprocess
 import sys
 import sysconfig
 import textwrap
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType
 
@@ -21,6 +23,7 @@ from mpccomm.engine.explain import explain_if_asked
 from mpccomm.settings import EXPLAIN
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, pools, quick, until
+from tests.programs import running
 from tests.timing import UNIT
 
 
@@ -168,9 +171,11 @@ def test_on_a_signal_of_a_program_that_hangs(face: str, tmp_path: Path) -> None:
     """)
     script.write_text(body + (blocking if face == "blocking" else others), encoding="utf-8")
     command = [sys.executable, str(script)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        running(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)) as process,
+        said(process) as lines,
+    ):
         assert process.stdout is not None
-        assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
         explained = ""
         while "receive of 'x' has waited for" not in explained:
@@ -178,10 +183,34 @@ def test_on_a_signal_of_a_program_that_hangs(face: str, tmp_path: Path) -> None:
             process.send_signal(signal.SIGUSR1)
             explained = ""
             while "MainThread is at" not in explained:
-                line = process.stderr.readline()
+                try:
+                    line = lines.get(timeout=20 * UNIT)
+                except queue.Empty:
+                    # It came when Python had looked for signals, and had not gone to sleep yet: nothing wakes it.
+                    process.send_signal(signal.SIGUSR1)
+                    continue
                 assert line, f"it ended after {explained!r}"
                 explained += line
+
+
+@contextmanager
+def said(process: subprocess.Popen[str]) -> Iterator[queue.SimpleQueue[str]]:
+    """The lines that a process prints on stderr, as they come, and an empty one at its end. At the end of this it is killed."""
+    lines = queue.SimpleQueue[str]()
+
+    def read() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.put(line)
+        lines.put("")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield lines
+    finally:
         process.kill()
+        reader.join()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGUSR1")

@@ -1,16 +1,16 @@
 """Emulated lines beside those that the kernel makes narrow: what goes over either takes the same time."""
 
-import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
 from mpccomm.line import Line
 from mpccomm.transport.forwarder import Route, description
 from tests.namespaces.conftest import Machine
+from tests.programs import running
 from tests.timing import LONG
 
 Cables = tuple[Machine, Machine, Machine, Machine]
@@ -37,14 +37,8 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as sock:
 """
 
 
-@contextlib.contextmanager
-def process(*command: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
-        try:
-            yield started
-        finally:
-            if started.poll() is None:
-                started.kill()
+def process(*command: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return running(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
 
 def seconds(

@@ -5,11 +5,11 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from mpccomm import Settings, SyncPool
 from tests.pools import LOCAL, quick
-from tests.programs import rest
+from tests.programs import rest, running
 
 
 @contextmanager
@@ -45,10 +45,11 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
 
 
-@contextmanager
-def program(body: str, port: int | None, *options: str, preamble: str = PREAMBLE) -> Iterator[subprocess.Popen[str]]:
+def program(
+    body: str, port: int | None, *options: str, preamble: str = PREAMBLE
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """A Python program as a process; with the preamble, it has a pool ``me`` and prints its port in the first line."""
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [
             sys.executable,
             "-X",
@@ -65,12 +66,8 @@ def program(body: str, port: int | None, *options: str, preamble: str = PREAMBLE
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
+    )
+    return running(process)
 
 
 def line(process: subprocess.Popen[str]) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from mpccomm import PartyAbortedError, PartyShutDownError
 from tests.pools import LOCAL
+from tests.programs import running
 from tests.sync.duo import ends, environment, line, peer_of, program
 from tests.timing import UNIT
 
@@ -157,5 +158,6 @@ if __name__ == "__main__":
 def test_a_pool_beside_a_spawned_process_with_its_own(tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(SPAWNED)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment()) as process:
+    command = [sys.executable, script]
+    with running(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())) as process:
         assert ends(process, 200 * UNIT)[:2] == (0, "from the child\n0\n")

@@ -18,6 +18,7 @@ import pytest
 from mpccomm.line import HEADERS, SEGMENT, Line
 from mpccomm.transport import forwarder as forwarder_module
 from mpccomm.transport.forwarder import Forwarder, Route, description
+from tests.programs import running
 from tests.timing import LONG, UNIT
 
 LOOPBACK = "127.0.0.1"
@@ -76,7 +77,7 @@ def forwarding(line: Line, *targets: int, source: str = LOOPBACK) -> Iterator[li
     """A forwarder, as a process, with a way over the same line to each of these ports."""
     routes = [Route(0, number == 0, (LOOPBACK, 0), source, (LOOPBACK, port)) for number, port in enumerate(targets)]
     command = [sys.executable, "-m", "mpccomm.transport.forwarder"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with running(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(description([line], routes) + "\n")
