@@ -163,6 +163,11 @@ class Connections:
         """The connection that we send on, if there is no other connection."""
         return self.current if len(self._all) == 1 else None
 
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one."""
+        return len(self._all) > 1
+
     def verified(self) -> list[Connection]:
         """Return those whose other end has proved that it is there now, and takes part."""
         return [connection for connection in self._all if connection.verified and not connection.visit]
@@ -202,7 +207,7 @@ class Connections:
         """Settle on the current one: one that lives, without a relay, dialled by the preferred side, the newest of those.
 
         Each side decides for itself: the other one listens on all of them. Returns those to close: the side that dialled a
-        superfluous connection closes it, and one that shows no sign of life either side may.
+        superfluous connection closes it, and one that shows no sign of life either side, once there was one on the other.
         """
         flowing = [connection for connection in self._all if connection.flowing and adopted(connection)]
         best = max(
@@ -214,7 +219,13 @@ class Connections:
             self.current = best
             if best is not None:
                 best.again = None
-        return [other for other in flowing if other is not best and (other.dialled or other.suspect)]
+        # On a crowded line, where news takes seconds, the other side may have closed the best one by now: were the suspect one
+        # closed for it at once, each side would close what the other one has settled on.
+        return [
+            other
+            for other in flowing
+            if other is not best and (best.heard > other.heard if best and other.suspect else other.dialled)
+        ]
 
     def say(self, kind: Kind, frame: bytes) -> None:
         """Put a frame on every verified connection."""

@@ -353,6 +353,8 @@ class Link(Meeting):
             return False
         for connection in self._connections:
             self._check(connection, now)
+        if self._connections.several:
+            self._choose()  # one that was kept may be superfluous by now
         current = self._connections.current
         if current is not None:
             self._session.repeat_blocked(current.heard, self._alone)

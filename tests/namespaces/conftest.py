@@ -1,5 +1,6 @@
 """Machines of their own for the parties, as far as the network is concerned."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -76,6 +77,14 @@ class Machine:
             self.run("tc", "qdisc", "del", "dev", self.device, "root")
 
 
+_numbers = itertools.count()
+
+
+def _prefix() -> str:
+    """Return what the names of the machines of one fixture begin with: there may be those of others at the same time."""
+    return f"mpccomm-{os.getpid()}-{next(_numbers)}"
+
+
 def _check_tools(tools: tuple[str, ...]) -> None:
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("network namespaces need Linux and root")
@@ -108,7 +117,8 @@ def front() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
 def _star(tools: tuple[str, ...], *ends: str) -> Iterator[list[tuple[Machine, Machine]]]:
     """A machine with a cable to each of some others: for each the two ends of its cable."""
     _check_tools(tools)
-    hub, *names = (f"mpccomm-{os.getpid()}-{what}" for what in ("hub", *ends))
+    prefix = _prefix()
+    hub, *names = (f"{prefix}-{what}" for what in ("hub", *ends))
     made = []
     try:
         try:
@@ -138,7 +148,7 @@ def _star(tools: tuple[str, ...], *ends: str) -> Iterator[list[tuple[Machine, Ma
 def masqueraded() -> Iterator[tuple[Machine, Machine, Machine]]:
     """A machine that everybody reaches, and two in private networks with the same addresses, behind routers that masquerade."""
     _check_tools(("ip", "iptables"))
-    prefix = f"mpccomm-{os.getpid()}"
+    prefix = _prefix()
     hub, sites = f"{prefix}-relay", ("a", "b")
     made = []
     try:

@@ -102,8 +102,24 @@ def test_one_that_shows_signs_of_life_is_preferred() -> None:
     first, second = opened(connections), opened(connections)
     connections.choose(anyone, prefer_dialled=True)
     second.suspect = True
-    assert connections.choose(anyone, prefer_dialled=True) == [second]
+    assert connections.choose(anyone, prefer_dialled=True) == []
     assert connections.current is first
+    first.heard = second.heard + 1
+    assert connections.choose(anyone, prefer_dialled=True) == [second]
+
+
+@pytest.mark.parametrize("dialled", [True, False])
+def test_one_that_shows_no_sign_of_life_is_kept_until_there_is_one_on_the_other(dialled: bool) -> None:
+    """The other side may have settled on it, and have closed the other one: that is on its way."""
+    connections = Connections()
+    first, second = opened(connections, dialled=dialled), opened(connections, dialled=dialled)
+    second.heard = first.heard + 1
+    second.suspect = True
+    assert connections.choose(anyone, prefer_dialled=dialled) == []
+    assert connections.current is first
+    connections.drop(first)
+    assert connections.choose(anyone, prefer_dialled=dialled) == []
+    assert connections.current is second
 
 
 def test_none_is_used_before_it_flows_or_counts() -> None:
