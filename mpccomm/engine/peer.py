@@ -55,6 +55,16 @@ class StreamPeer:
         """Note a sign of life: a part of a batch has arrived."""
         self._link.heard(self._connection, self._clock())
 
+    def closed(self, code: int) -> None:
+        """Note that the other side has closed the connection: what is not confirmed goes over another one from now on."""
+        try:
+            self._link.lost(self._connection, code)
+            self._flush(self._at_once)
+        except BaseException as error:
+            self._loop_owner.suspect = error
+            self._struck()
+            raise
+
     def batch_to_send(self, budget: int) -> bytes:
         """Return the next batch to send, of about ``budget`` bytes; empty: nothing now."""
         clock, link = self._clock, self._link

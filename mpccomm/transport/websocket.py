@@ -542,6 +542,8 @@ class WebSocket(Stream, Upgraded):
             self._said_close = True
             self._write(_FIN | _CLOSE, bytes(payload[:2]))
         self._transport.close()
+        if self._peer is not None:
+            self._peer.closed(self.ended_with)
 
     def _hold(self) -> None:
         """Pause delivering, until the next turn of the loop, or until there is a peer."""

@@ -9,6 +9,7 @@ from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.peer import StreamPeer
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.states import CloseCode
 from tests.protocol.links import message, new_link
 
 
@@ -91,6 +92,16 @@ def test_what_happens_while_something_is_sent_is_told() -> None:
     owner.link.events.append(cast(Any, "something"))
     ends.peers[0].batch_to_send(100_000)
     assert len(owner.flushed) == 1
+
+
+def test_one_that_the_other_side_has_closed_is_lost_at_once() -> None:
+    ends = Ends()
+    ends.carry()
+    owner = ends.owners[0]
+    owner.flushed.clear()
+    ends.peers[0].closed(CloseCode.REPLACED)
+    assert not owner.link.connected
+    assert owner.flushed == [16]
 
 
 def test_a_piece_of_a_batch_is_a_sign_of_life() -> None:

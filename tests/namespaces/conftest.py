@@ -70,6 +70,8 @@ class Machine:
         """For a while send at that rate at most; what exceeds a queue of the given length is dropped."""
         # What a network card would cut into packets comes here in one piece, and would be dropped in one.
         self.run("ip", "link", "set", "dev", self.device, "gso_max_segs", "1")
+        # Behind a full queue the system would not find the other end's device any more, after 8 s, and end all connections.
+        self.run("sysctl", "-q", "-w", f"net.ipv4.neigh.{self.device}.ucast_solicit=1000")
         self.run(*f"tc qdisc add dev {self.device} root tbf rate {rate} burst 32kbit latency {latency}".split())
         try:
             yield

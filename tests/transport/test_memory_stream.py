@@ -32,6 +32,9 @@ class End:
     def heard(self) -> None:
         raise AssertionError("everything is whole here")
 
+    def closed(self, code: int) -> None:
+        raise AssertionError("the end comes at once here")
+
     @property
     def more(self) -> bool:
         return True

@@ -58,6 +58,9 @@ class Party:
     def heard(self) -> None:
         pass
 
+    def closed(self, code: int) -> None:
+        raise AssertionError("nobody says so here")
+
     @property
     def more(self) -> bool:
         return bool(self.batches)

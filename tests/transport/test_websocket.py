@@ -147,12 +147,16 @@ class Peer:
         self.received: list[bytes] = []
         self.batches = list(batches)
         self.signs = 0
+        self.closed_with: list[int] = []
 
     def batch_received(self, batch: bytes | memoryview) -> None:
         self.received.append(bytes(batch))
 
     def heard(self) -> None:
         self.signs += 1
+
+    def closed(self, code: int) -> None:
+        self.closed_with.append(code)
 
     @property
     def more(self) -> bool:
@@ -478,9 +482,20 @@ async def test_the_other_side_closes() -> None:
         assert bench.stream.ended_with == code
         assert bytes(bench.wire.written) == frame(FIN | CLOSE, payload[:2], bytes(4))
         assert bench.wire.ended == "closed"
+        assert bench.peer.closed_with == [code]
         assert not bench.stream.closing
         await bench.running
         assert not bench.peer.received
+
+
+async def test_that_it_closes_is_known_before_what_was_sent_has_got_through() -> None:
+    bench = Bench()
+    bench.wire.close = lambda: None  # type: ignore[method-assign] - as on a slow line, with much under way
+    await bench.feed(frame(FIN | CLOSE, b"\x0f\xa2"))
+    assert bench.peer.closed_with == [4002]
+    assert not bench.running.done()
+    bench.stream.abort()
+    await bench.running
 
 
 async def test_this_side_closes() -> None:
