@@ -41,7 +41,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import takewhile
@@ -59,6 +58,7 @@ from mpccomm.address import (
     unreadable,
 )
 from mpccomm.errors import ConfigurationError, nearest
+from mpccomm.files import read_toml
 from mpccomm.proxies import ENV, NONE, Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import DEFAULTS, Settings
@@ -241,8 +241,8 @@ class _Reader:
                 f"the configuration {self.path} can't be read: {reason}{seen_from}. Name the TOML file with all parties"
             ) from error
         try:
-            data = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
+            data = read_toml(self.text)
+        except ValueError as error:
             raise self._syntax(str(error)) from error
         self._known((), data, _COMMON)
         ca_cert = self._file(("ca_cert",), data["ca_cert"]) if "ca_cert" in data else None

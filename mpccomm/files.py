@@ -1,11 +1,13 @@
-"""Files that are written as a whole, or not at all."""
+"""Files that are written as a whole, or not at all, and what is read from others whatever is in them."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tomllib
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 
@@ -38,6 +40,17 @@ def _try_to_make(beside: Path, target: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """Return what TOML says.
+
+    :raises ValueError: it is none, or is nested too deeply, or has numbers that nobody writes
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def try_to_write(path: str | Path) -> None:

@@ -40,9 +40,8 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import accumulate, chain, count
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
@@ -134,14 +133,12 @@ class _Pools(Collector):
 
     def collect(self) -> Iterator[Metric]:
         families = self._families()
-        alike: Counter[str] = Counter()
+        taken: set[str] = set()
         for engine, meter in reversed(copied(self._meters.items)):
             if engine.lifecycle.state in _OVER:
                 continue
-            label = engine.logged.label
-            alike[label] += 1
-            if alike[label] > 1:
-                label = f"{label} {alike[label]}".lstrip()
+            label = _free(engine.logged.label, taken)
+            taken.add(label)
             for party in copied(engine.parties.values):
                 _read(families, label, party, meter)
         return iter(families.values())
@@ -155,6 +152,12 @@ class _Pools(Collector):
             name: HistogramMetricFamily(named[name], text, labels=_LABELS) for name, text in _HISTOGRAMS.items()
         }
         return {**counters, **gauges, **histograms}
+
+
+def _free(label: str, taken: Collection[str]) -> str:
+    """Return the label, or where that is taken, with the first number behind it that makes it another one."""
+    numbered = (f"{label} {number}".lstrip() for number in count(2))
+    return next(one for one in chain((label,), numbered) if one not in taken)
 
 
 def _read(families: dict[str, Metric], pool: str, party: Party, meter: _Meter) -> None:

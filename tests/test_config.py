@@ -108,6 +108,8 @@ MISTAKES = [
     ("[parties.a]\naddr = 'a'\n[parties.b]\naddr = 'b'\n[parties.a]\naddr = 'c'", "5: .*twice.*each party"),
     ("[parties.a]\naddr = 'a'\naddr = 'b'", "3: .*overwrite.*can be there once"),
     ("[parties.a]\naddr = ", "2: "),
+    (f"timeout = {'[' * 10_000}", "1: it is nested too deeply"),
+    (f"timeout = {'9' * 10_000}", "1: Exceeds the limit"),
     ("parties:\n  a:\n    addr: a", r"1: .* \(the file is read as TOML\)$"),
     ("[parties.'']\naddr = 'a'", "1: parties.'': the name of a party is empty"),
     (

@@ -226,6 +226,17 @@ async def test_of_pools_with_one_name_the_newest_has_it_and_none_is_left_after_i
     assert labels(registry) == []
 
 
+async def test_a_number_behind_a_name_is_not_that_of_another_pool() -> None:
+    registry = prometheus.CollectorRegistry()
+    pools = [Pool(name=name, settings=quick()) for name in ("Alice", "Alice", "Alice 2")]
+    for pool in pools:
+        pool.add_http_client("Bob", "127.0.0.1", 1)
+        metrics.export(pool, registry)
+    assert labels(registry) == ["Alice", "Alice 2", "Alice 3"]
+    for pool in pools:
+        await pool.shutdown()
+
+
 async def test_several_pools_share_a_registry_and_one_that_is_gone_leaves_it() -> None:
     registry = prometheus.CollectorRegistry()
     async with pools("Alice", "Bob") as both:

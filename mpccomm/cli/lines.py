@@ -28,7 +28,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +36,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
 from mpccomm.errors import ConfigurationError, nearest
+from mpccomm.files import read_toml
 from mpccomm.line import Line, duration, frequency, rate
 from mpccomm.transport import forwarder
 from mpccomm.transport.forwarder import Route, description
@@ -182,11 +182,13 @@ class _Plan:
         """Read a file, for parties of these names."""
         plan = cls(names, str(path))
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise plan._wrong(str(error)) from error
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:
             raise plan._wrong(f"can't be read: {getattr(error, 'strerror', None) or error}") from error
+        try:
+            data = read_toml(text)
+        except ValueError as error:
+            raise plan._wrong(str(error)) from error
         plan._only(data, ("regions", "line"), "")
         regions, lines = data.get("regions", {}), data.get("line", [])
         if not isinstance(regions, dict) or not isinstance(lines, list):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from itertools import count
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -79,7 +79,8 @@ def _make(task: asyncio.Task[Any] | None) -> int:
         else:
             _made[task] = found
             of_tasks[task] = number
-            task.add_done_callback(_forget)
+            # In a context of its own: that of the caller would keep all that is in it, as long as the task lives.
+            task.add_done_callback(_forget, context=Context())
         for lanes in list(_told.values()):
             lanes[number] = found
     return found.number

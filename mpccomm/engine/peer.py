@@ -55,10 +55,10 @@ class StreamPeer:
         """Note a sign of life: a part of a batch has arrived."""
         self._link.heard(self._connection, self._clock())
 
-    def closed(self, code: int) -> None:
-        """Note that the other side has closed the connection: what is not confirmed goes over another one from now on."""
+    def closed(self) -> None:
+        """Note that the other side has closed the connection: what is not confirmed goes over another one, if there is one."""
         try:
-            self._link.lost(self._connection, code)
+            self._link.closed_there(self._connection)
             self._flush(self._at_once)
         except BaseException as error:
             self._loop_owner.suspect = error

@@ -164,15 +164,15 @@ class Report(Mapping[str, Figures]):
         :raises OSError: the file can't be read
         :raises ValueError: it is no such file
         """
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
         try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
             by_party = {phase: figures.pop("parties") for phase, figures in data["phases"].items()}
             return cls(
                 data["pool"],
                 {phase: Figures(**figures) for phase, figures in data["phases"].items()},
                 {phase: {name: Figures(**one) for name, one in all_.items()} for phase, all_ in by_party.items()},
             )
-        except (TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is no report: {error}") from error
 
     def rows(self) -> Iterator[tuple[tuple[str, str], Figures]]:
@@ -533,6 +533,7 @@ class Reporter:
     def end(self) -> None:
         """Let no more time count: the pool is ending, and its program waits for nothing any more."""
         self._ended = self._clock(), time.process_time()
+        self._depths.close()
 
     def report(self, pool: str, parties: Iterable[str]) -> Report:
         """Return what was counted up to now, or up to the end."""

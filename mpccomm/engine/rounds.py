@@ -11,24 +11,28 @@ from __future__ import annotations
 
 import threading
 from asyncio import Task, _get_running_loop, current_task
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from functools import partial
 from threading import get_ident
 from typing import Any
+from weakref import ref
 
 from mpccomm.engine.lanes import running
-from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.loop_owner import LoopOwner, copied
 
 
 class _Scope:
     """What one task has received, and the tasks that it has made."""
 
-    __slots__ = ("depths", "made", "task")
+    __slots__ = ("depths", "end", "made", "task")
 
     def __init__(self, task: Task[Any] | None, depths: Mapping[str, int]) -> None:
         self.task = task
         self.depths = dict(depths)
+        self.end: Callable[[Task[Any]], object] | None = None
+        """What is called at the end of the task."""
         self.made: dict[_Scope, None] = {}
         """The scopes of the tasks that it has made, as long as they are not known to have ended."""
 
@@ -47,7 +51,8 @@ class _Scope:
             self.depths[path] = depth
 
 
-_scopes: ContextVar[Mapping[Depths, _Scope]] = ContextVar("mpccomm.depths", default={})  # noqa: B039 - nothing changes it
+_scopes: ContextVar[Mapping[ref[Depths], _Scope]] = ContextVar("mpccomm.depths", default={})  # noqa: B039 - nothing changes it
+"""By pool. The references are weak: what a task has in its context, it has as long as it lives."""
 
 
 class Depths:
@@ -55,6 +60,7 @@ class Depths:
 
     def __init__(self, owner: LoopOwner) -> None:
         self._owner = owner
+        self._key = ref(self)
         self._of_tasks: dict[object, _Scope] = {}
         """The scopes of tasks that have not ended."""
         self._here = threading.local()
@@ -87,7 +93,7 @@ class Depths:
         loop = _get_running_loop()
         task = None if loop is None else current_task(loop)
         scopes = _scopes.get()
-        found = scopes.get(self)
+        found = scopes.get(self._key)
         if found is not None and (task is None or found.task is task):
             return found
         thread = self._of_thread()
@@ -99,16 +105,18 @@ class Depths:
         made = _Scope(task, {} if found is None else found.depths)
         maker = found or thread
         maker.made[made] = None
-        _scopes.set({**scopes, self: made})
+        _scopes.set({key: scope for key, scope in scopes.items() if key() is not None} | {self._key: made})
         self._of_tasks[task] = made
-
-        def end(task: object) -> None:
-            # So that the task and its result are not kept until the next call.
-            self._of_tasks.pop(task, None)
-            maker.settle()
-
-        task.add_done_callback(end)
+        made.end = end = partial(_end, self._key, maker)
+        # In a context of its own: that of the caller would keep all that is in it, as long as the task lives.
+        task.add_done_callback(end, context=Context())
         return made
+
+    def close(self) -> None:
+        """Let go of the tasks that go on, as the pool ends."""
+        for scope in copied(self._of_tasks.values):
+            if scope.task is not None and scope.end is not None:
+                scope.task.remove_done_callback(scope.end)
 
     def _of_thread(self) -> _Scope:
         try:
@@ -131,3 +139,15 @@ class Depths:
         for one in ended:
             with suppress(ValueError):  # another new thread was first
                 self._threads.remove(one)
+
+    def forget(self, task: object) -> None:
+        """Let go of a task that has ended: its result is not kept until the next call."""
+        self._of_tasks.pop(task, None)
+
+
+def _end(depths: ref[Depths], maker: _Scope, task: object) -> None:
+    """Called at the end of a task. It may live longer than the pool, which it does not keep."""
+    found = depths()
+    if found is not None:
+        found.forget(task)
+    maker.settle()

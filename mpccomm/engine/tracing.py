@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 from mpccomm.engine.abc import RemoteParty
 from mpccomm.engine.loop_owner import LoopOwner
@@ -153,7 +154,10 @@ def file_for(option: str, folder: str | os.PathLike[str], name: str, incarnation
 
     :raises ConfigurationError: there can't be such a folder, or such a file in it; it names the option
     """
-    plain = re.sub(r"[^\w.-]", "_", name) if name else f"pool-{incarnation.hex()[:8]}"
+    # Escaped, so that two names are two files, whatever is in them.
+    plain = (
+        re.sub(r"[^\w .-]", lambda found: quote(found[0], safe=""), name) if name else f"pool-{incarnation.hex()[:8]}"
+    )
     path = Path(folder) / f"{plain}{what}.json"
     named = f"Settings({option}={os.fspath(folder)!r})"
     with _told(f"{named}: there is no such folder, and it can't be made", "name one where this program may write"):

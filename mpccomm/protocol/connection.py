@@ -35,6 +35,7 @@ class Connection:
         "awaiting",
         "closed",
         "control",
+        "deaf",
         "dialled",
         "heard",
         "hello",
@@ -90,6 +91,9 @@ class Connection:
         """Since when an answer of any kind is due."""
         self.pinged: tuple[int, float] | None = None
         self.suspect = False
+        """Whether it shows no sign of life."""
+        self.deaf = False
+        """Whether the other side has closed it: it takes nothing more."""
         self._blocked = (-1, -1)
         self.idle = 0.0
         """Frames without progress that arrived here, beyond what is granted for the time: see `charge`."""
@@ -108,6 +112,11 @@ class Connection:
     def flowing(self) -> bool:
         """Whether the handshake is complete, and the other side takes frames."""
         return self.state is ConnectionState.FLOWING
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether another connection would be better."""
+        return self.suspect or self.deaf
 
     def step(self, kind: Kind) -> None:
         """Change the state by the arrival of a frame of this kind; raise `ViolationError` where it has no place."""
@@ -212,22 +221,25 @@ class Connections:
         flowing = [connection for connection in self._all if connection.flowing and adopted(connection)]
         best = max(
             flowing,
-            key=lambda c: (not c.suspect, not c.relayed, c.dialled is prefer_dialled, c.number),
+            key=lambda c: (not c.doubtful, not c.relayed, c.dialled is prefer_dialled, c.number),
             default=None,
         )
         if best is not self.current:
             self.current = best
             if best is not None:
                 best.again = None
-        # On a crowded line, where news takes seconds, the other side may have closed the best one by now: were the suspect one
-        # closed for it at once, each side would close what the other one has settled on.
-        return [
-            other
-            for other in flowing
-            if other is not best and (best.heard > other.heard if best and other.suspect else other.dialled)
-        ]
+        return [other for other in flowing if best and other is not best and _is_superfluous(other, best)]
 
     def say(self, kind: Kind, frame: bytes) -> None:
         """Put a frame on every verified connection."""
         for connection in self.verified():
             connection.control[kind] = frame
+
+
+def _is_superfluous(connection: Connection, best: Connection) -> bool:
+    """Return whether to close a connection where there is a better one."""
+    if connection.suspect and not connection.deaf:
+        # On a crowded line, where news takes seconds, the other side may have closed the better one by now: were this one closed
+        # at once, each side would close what the other one has settled on.
+        return best.heard > connection.heard
+    return connection.dialled or connection.deaf

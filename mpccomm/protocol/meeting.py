@@ -202,7 +202,7 @@ class Meeting:
     @property
     def wants_connection(self) -> bool:
         """Return whether no connection with a complete handshake still shows signs of life."""
-        return all(connection.suspect for connection in self._connections.verified())
+        return all(connection.doubtful for connection in self._connections.verified())
 
     def open(self, *, dialled: bool, now: float, relayed: bool = False) -> Connection:
         """Return a new connection to this party, dialled by us or by them. Nothing but a HELLO crosses it at first.
@@ -231,6 +231,12 @@ class Meeting:
         self._choose()
         if was is connection and not self.connected:
             self.events.append(ConnectionLost())
+
+    def closed_there(self, connection: Connection) -> None:
+        """Note that the other side has closed a connection: it is used only as long as there is no other one."""
+        connection.deaf = True
+        if not connection.closed:
+            self._choose()
 
     def _close(self, connection: Connection, code: CloseCode, reason: str) -> None:
         if not connection.closed:

@@ -23,6 +23,8 @@ from mpccomm.engine.engine import ENGINES
 _SIGNALS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 _PERIOD = 0.25
 """Seconds after which, at the latest, a notebook notices its stop button."""
+_handled = set[int]()
+"""The signals that end the program as ``sys.exit`` does, or did until somebody set another handler."""
 _when_over: list[Callable[[int], None]] = []
 _when_told: list[Callable[[], None]] = []
 
@@ -38,11 +40,15 @@ def on_told(function: Callable[[], None]) -> None:
 
 
 def handle_signals() -> None:
-    """Called where a pool starts; does nothing outside the main thread, or where there is a handler already."""
+    """Called where a pool starts; does nothing outside the main thread, or where there is a handler already.
+
+    Once only: who sets the default again, as the program may, and as the first signal does, means it.
+    """
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
-            if signal.getsignal(number) in (signal.SIG_DFL, ENGINES.write_and_end):
+            if number not in _handled and signal.getsignal(number) in (signal.SIG_DFL, ENGINES.write_and_end):
                 signal.signal(number, _end)
+                _handled.add(number)
 
 
 def leave(code: int) -> NoReturn:
@@ -91,6 +97,7 @@ def _in_the_child_of_a_fork() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.SIG_DFL)
+    _handled.clear()
 
 
 if hasattr(os, "register_at_fork"):

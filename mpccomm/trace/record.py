@@ -509,7 +509,7 @@ def _read(path: Path) -> Sequence[PartyRecord]:
         found = json.loads(path.read_text(encoding="utf-8"))["mpccomm"]
         spoken = found["format"]
         parties = [PartyRecord.from_json(party) for party in found["parties"]] if spoken == FORMAT else []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise nothing from error
     if spoken != FORMAT:
         raise ConfigurationError(

@@ -38,7 +38,7 @@ class Peer(Protocol):
     def heard(self) -> None:
         """Note a sign of life: a part of a batch has arrived."""
 
-    def closed(self, code: int) -> None:
+    def closed(self) -> None:
         """Note that the other side has closed the connection: it takes nothing more. The end may take a while."""
 
     def batch_to_send(self, budget: int) -> bytes:

@@ -543,7 +543,7 @@ class WebSocket(Stream, Upgraded):
             self._write(_FIN | _CLOSE, bytes(payload[:2]))
         self._transport.close()
         if self._peer is not None:
-            self._peer.closed(self.ended_with)
+            self._peer.closed()
 
     def _hold(self) -> None:
         """Pause delivering, until the next turn of the loop, or until there is a peer."""

@@ -126,6 +126,8 @@ def test_arguments_that_do_not_go_together(arguments: list[str], message: str) -
     [
         ("line = 1", "twice bracketed"),
         ("[line", "lines.toml: Expected .*table"),
+        (f"line = {'[' * 10_000}", "lines.toml: it is nested too deeply"),
+        (f"line = {'9' * 10_000}", "lines.toml: Exceeds the limit"),
         ("[region]\neu = []", "region is unknown; did you mean regions"),
         ("[regions]\neu = 'alice'", 'as in eu = ."alice", "bob".'),
         ("[regions]\neu = ['bob']\nus = ['bob']", "bob is in two regions: eu and us"),

@@ -9,7 +9,6 @@ from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.peer import StreamPeer
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.mailbox import Receive
-from mpccomm.protocol.states import CloseCode
 from tests.protocol.links import message, new_link
 
 
@@ -94,14 +93,15 @@ def test_what_happens_while_something_is_sent_is_told() -> None:
     assert len(owner.flushed) == 1
 
 
-def test_one_that_the_other_side_has_closed_is_lost_at_once() -> None:
+def test_one_that_the_other_side_has_closed_is_used_as_long_as_there_is_no_other() -> None:
     ends = Ends()
     ends.carry()
     owner = ends.owners[0]
     owner.flushed.clear()
-    ends.peers[0].closed(CloseCode.REPLACED)
-    assert not owner.link.connected
+    ends.peers[0].closed()
     assert owner.flushed == [16]
+    assert owner.link.connected, "another one may just be on its way: nothing is lost yet"
+    assert owner.link.wants_connection
 
 
 def test_a_piece_of_a_batch_is_a_sign_of_life() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
 
-from mpccomm import MemoryNetwork, Pool, SyncPool
+from mpccomm import MemoryNetwork, Pool, Settings, SyncPool
 from tests.pools import pools, quick
 
 COUNTED = dataclasses.replace(quick(), report=True)
@@ -173,6 +175,24 @@ async def test_tasks_that_have_ended_are_let_go() -> None:
                 await asyncio.create_task(alice.recv("Bob"))
         await asyncio.sleep(0)
         assert not alice._engine.count()._depths.scope().made
+
+
+@pytest.mark.parametrize("settings", [COUNTED, quick()], ids=["from the beginning", "in a phase"])
+async def test_a_task_does_not_keep_the_pools_that_it_has_used(settings: Settings) -> None:
+    used = []
+    for _ in range(3):
+        network = MemoryNetwork()
+        async with Pool(name="a", network=network, settings=settings) as a, Pool(name="b", network=network) as b:
+            network.connect(a, b)
+            with a.phase("p"):
+                await a.send("b", 1)
+                await b.recv("a")
+                await b.send("a", 2)
+                await a.recv("b")
+            used.append(weakref.ref(a._engine))
+    del a, b, network
+    gc.collect()
+    assert [engine() is None for engine in used] == [True, True, True]
 
 
 def test_threads_that_have_ended_are_let_go() -> None:

@@ -399,7 +399,7 @@ async def test_settings_trace_every_pool_to_its_end(tmp_path: Path, kind: type[P
         if isinstance(alice, SyncPool):
             await asyncio.to_thread(alice.shutdown)
     record = load(*folder.iterdir())
-    assert sorted(path.name for path in folder.iterdir()) == ["Al_ice.json", "Bob.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["Al%2Fice.json", "Bob.json"]
     assert sorted(record.names) == ["Al/ice", "Bob"]
     assert len(record.messages) == 1
 
@@ -484,6 +484,15 @@ def test_a_file_that_is_there_stays_as_it_is_until_the_end(tmp_path: Path, kind:
     for trace in traces:
         trace.stop()
     assert load(old).names == load(new).names == ["Alice"]
+
+
+@pytest.mark.parametrize("option", ["trace", "report_to"])
+def test_every_name_has_a_file_of_its_own(tmp_path: Path, option: str) -> None:
+    names = ["x_y", "x y", "x/y", "x%2Fy", "x:y", "../x"]
+    for name in names:
+        with SyncPool(name=name, settings=dataclasses.replace(quick(), **{option: tmp_path})):
+            pass
+    assert len(list(tmp_path.iterdir())) == len(names)
 
 
 @pytest.mark.parametrize("option", ["trace", "report_to"])

@@ -70,8 +70,6 @@ class Machine:
         """For a while send at that rate at most; what exceeds a queue of the given length is dropped."""
         # What a network card would cut into packets comes here in one piece, and would be dropped in one.
         self.run("ip", "link", "set", "dev", self.device, "gso_max_segs", "1")
-        # Behind a full queue the system would not find the other end's device any more, after 8 s, and end all connections.
-        self.run("sysctl", "-q", "-w", f"net.ipv4.neigh.{self.device}.ucast_solicit=1000")
         self.run(*f"tc qdisc add dev {self.device} root tbf rate {rate} burst 32kbit latency {latency}".split())
         try:
             yield
@@ -138,6 +136,8 @@ def _star(tools: tuple[str, ...], *ends: str) -> Iterator[list[tuple[Machine, Ma
             for end in cable:
                 run("ip", "-n", end.name, "address", "add", f"{end.address}/24", "dev", end.device)
                 end.plug_in()
+                # Behind a full queue the system would not find the other end's device any more, after 8 s, and end all connections.
+                end.run("sysctl", "-q", "-w", f"net.ipv4.neigh.{end.device}.ucast_solicit=1000")
             cables.append(cable)
         yield cables
     finally:

@@ -122,6 +122,18 @@ def test_one_that_shows_no_sign_of_life_is_kept_until_there_is_one_on_the_other(
     assert connections.current is second
 
 
+@pytest.mark.parametrize("dialled", [True, False])
+def test_one_that_the_other_side_has_closed_goes_when_there_is_another(dialled: bool) -> None:
+    connections = Connections()
+    first = opened(connections, dialled=dialled)
+    first.deaf = True
+    assert connections.choose(anyone, prefer_dialled=dialled) == []
+    assert connections.current is first
+    second = opened(connections, dialled=not dialled)
+    assert connections.choose(anyone, prefer_dialled=dialled) == [first]
+    assert connections.current is second
+
+
 def test_none_is_used_before_it_flows_or_counts() -> None:
     connections = Connections()
     opened(connections, flowing=False)

@@ -129,6 +129,50 @@ def test_the_second_one_does_not_wait() -> None:
         assert ends(process, 60 * UNIT)[:2] == (-signal.SIGTERM, "")
 
 
+@pytest.mark.parametrize(
+    "ends_it",
+    ["me.shutdown()", "me.__exit__(None, None, None)", "SyncPool(name='another').add_http_server(0, '127.0.0.1')"],
+)
+def test_the_second_one_does_not_wait_for_an_end_that_the_program_asks_for(ends_it: str) -> None:
+    body = f"""
+    me = SyncPool(name="me", settings=Settings(linger=1000))
+    me.add_http_client("nobody", "127.0.0.1", 9)
+    me.asend("nobody", 1)
+    try:
+        print("ready", flush=True)
+        me.recv("nobody")
+    finally:
+        print("ending", flush=True)
+        {ends_it}
+        print("waiting", flush=True)
+        time.sleep(1000)
+    """
+    with program(body, None, preamble="import time\nfrom mpccomm import *\n") as process:
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "ending"
+        if ends_it.startswith("SyncPool"):
+            assert line(process) == "waiting"
+        else:
+            assert process.stderr is not None
+            assert "is ending, and waits" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60 * UNIT) == -signal.SIGTERM
+
+
+def test_a_program_that_sets_the_default_again_means_it() -> None:
+    body = """
+    with SyncPool() as pool:
+        pool.add_http_server(0, "127.0.0.1")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with SyncPool() as pool:
+        pool.add_http_server(0, "127.0.0.1")
+        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    """
+    with program(body, None, preamble="import signal\nfrom mpccomm import *\n") as process:
+        assert ends(process, 60 * UNIT) == (0, "True\n", "")
+
+
 @pytest.mark.parametrize("last", ["the end of a with", "shutdown", "abort"])
 def test_one_that_comes_while_the_pool_ends_cuts_nothing_short(last: str) -> None:
     """What is under way gets the time that it would have had."""

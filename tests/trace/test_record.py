@@ -118,7 +118,19 @@ def test_files_are_put_together(tmp_path: Path) -> None:
     assert load(tmp_path / "early.json", tmp_path / "a.json").messages == both.messages
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"mpccomm": 3}', '{"mpccomm": {"format": 1, "parties": [{}]}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"mpccomm": 3}',
+        '{"mpccomm": {"format": 1, "parties": [{}]}}',
+        "[" * 100_000,
+        '{"mpccomm":' * 100_000,
+    ],
+    ids=range(7),
+)
 def test_a_file_that_is_something_else(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)

@@ -32,7 +32,7 @@ class End:
     def heard(self) -> None:
         raise AssertionError("everything is whole here")
 
-    def closed(self, code: int) -> None:
+    def closed(self) -> None:
         raise AssertionError("the end comes at once here")
 
     @property

@@ -58,7 +58,7 @@ class Party:
     def heard(self) -> None:
         pass
 
-    def closed(self, code: int) -> None:
+    def closed(self) -> None:
         raise AssertionError("nobody says so here")
 
     @property
