@@ -476,7 +476,7 @@ class Party:
         link = self.link
         before, self._ticked = self._ticked, now
         if self.connections.secured:
-            self.connections.inspect()
+            self.connections.inspect(now)
         if now >= link.quiet_until:
             self.connections.look(now, now - before)
         if not link.tick(now):

@@ -160,10 +160,12 @@ class PartyConnections:
         for stream in self._streams.values():
             stream.resume()
 
-    def inspect(self) -> None:
+    def inspect(self, now: float) -> None:
         """Have the streams with TLS look at how much of what arrives carries nothing."""
-        for stream in self.secured:
-            stream.look()
+        for connection, stream in list(self._streams.items()) if self.secured else ():
+            if stream.look():
+                # On a slow line a record takes seconds, and TLS says nothing of it before it is complete.
+                self._owner.link.heard(connection, now)
 
     def look(self, now: float, within: float) -> None:
         """Tell the link which connections still carry what was sent, even if nothing comes back yet.

@@ -98,10 +98,13 @@ class Yield:
         self._read = read_from(sock)
         self._taken = 0
         self._idle = 0
+        self.partial = False
+        """Whether something had arrived when this was asked last, and nothing had come out since the time before that."""
 
     def is_low(self, taken: int) -> bool:
         """Return whether that is little, for the number of bytes that have come out of it until now."""
         read = read_from(self._socket)
+        self.partial = read > self._read and taken == self._taken
         self._idle = max(self._idle + read - self._read - _RECORD * (taken - self._taken), 0)
         self._read, self._taken = read, taken
         return self._idle > _BUFFERED
@@ -133,8 +136,8 @@ class Pace:
         """Take the number of bytes that are about to be sent. Returns the budget for the next ones."""
         self.written += size
         if size * 2 > self.budget:
-            if self._freely and self.budget < _MOST:
-                # The last batch was taken at once.
+            if self._freely and self.budget < _MOST and self.waiting() <= self.budget // 2:
+                # The last batch was taken at once, and is there: the system alone takes much for a slow line as well.
                 self._set(self.budget * 2)
             self._freely = True
         return self.budget
@@ -178,6 +181,11 @@ class Pace:
         :param under_way: bytes that came out, and are not ``taken`` yet
         """
         return self._yield.is_low(self.taken + under_way)
+
+    @property
+    def arrives_in_part(self) -> bool:
+        """Whether a part of a record of TLS had arrived when `is_barren` was asked last, and nothing else."""
+        return self._yield.partial
 
     def waiting(self) -> int:
         """Return how many bytes were written that have not got through, as far as the system tells."""

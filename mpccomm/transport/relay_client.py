@@ -124,6 +124,8 @@ class RelayLine:
         self._context: ssl.SSLContext | None = None
         self._session: aiohttp.ClientSession | None = None
         self._control: aiohttp.ClientWebSocketResponse | None = None
+        self._renewing = False
+        """Whether we end that connection ourselves, to make another one."""
         self._admitted = asyncio.Event()
         """Set while the relay lets us make and take calls."""
         self._failed = asyncio.Event()
@@ -149,10 +151,14 @@ class RelayLine:
                     if is_strike(error):
                         raise
                     failures = 0 if self._admitted.is_set() else failures + 1
-                    self._note(self._describe(error))
-                    self._step = self._look_at(error)
+                    renewing, self._renewing = self._renewing, False
+                    if renewing:
+                        self.trouble = "this party shows it a new certificate"
+                    else:
+                        self._note(self._describe(error))
+                        self._step = self._look_at(error)
+                        self._failed.set()
                 self._admitted.clear()
-                self._failed.set()
                 self._forget()
                 pause = random.uniform(0, min(retry.cap, _LONGEST_PAUSE, retry.first * 2 ** min(failures, 30)))
                 await asyncio.sleep(began + pause - asyncio.get_running_loop().time())
@@ -172,6 +178,7 @@ class RelayLine:
         """Connect anew, and show the relay the certificate that we have now."""
         self._context = None
         if self._control is not None:
+            self._renewing = True
             self._spawn(self._drop(self._control))
 
     async def _drop(self, control: aiohttp.ClientWebSocketResponse) -> None:

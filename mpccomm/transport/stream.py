@@ -106,11 +106,19 @@ class Stream(ABC):
     def _release(self) -> None:
         """Go on delivering what arrives."""
 
-    def look(self) -> None:
-        """Look for what nothing that arrives tells of; called now and then. End the connection at once where it is barren."""
+    def look(self) -> bool:
+        """Return whether a part of a record of TLS has arrived since this was called last, and nothing else.
+
+        Called now and then, as nothing tells of it. End the connection at once where it is barren.
+        """
         if self._close_code is None and not self._ended.done() and self._is_barren():
             self.violation = "records of TLS that carry nothing, without end"
             self.abort()
+        return self._arrives_in_part()
+
+    def _arrives_in_part(self) -> bool:
+        """Return whether bytes have arrived lately of which nothing came out, as far as that can be told."""
+        return False
 
     def _is_barren(self) -> bool:
         """Return whether much has arrived of which TLS makes nothing, as far as that can be told."""

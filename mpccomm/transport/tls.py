@@ -7,12 +7,14 @@ certificate is in its time, leads to one of these, and belongs to the one that s
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import secrets
 import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -316,6 +318,21 @@ def resume_in_a_turn_of_its_own(transport: asyncio.Transport) -> None:
         tls.pause_writing, tls.resume_writing = resuming.pause, resuming.resume  # type: ignore[method-assign]
 
 
+def hold_nothing(transport: asyncio.Transport) -> None:
+    """Have a transport pause its protocol as soon as the system doesn't take all, and resume it when it has.
+
+    What waits in there can't be overtaken. With TLS there is another transport below, which would hold 64 KiB on its own: neither
+    loop hands it out.
+    """
+    transport.set_write_buffer_limits(high=1, low=0)
+    protocol = next((one for one in gc.get_referents(transport) if type(one).__name__ == SSLProtocol.__name__), None)
+    if protocol is not None:
+        known = [getattr(protocol, "_transport", None)]  # of asyncio's
+        for below in known if isinstance(protocol, SSLProtocol) else gc.get_referents(protocol):
+            if below is not transport and hasattr(below, "set_write_buffer_limits"):
+                below.set_write_buffer_limits(high=1, low=0)
+
+
 def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
     if hasattr(connection, "get_verified_chain"):
         chain: list[bytes] = connection.get_verified_chain()
@@ -398,11 +415,17 @@ def _load(
         serialization.BestAvailableEncryption(password),
     )
     certificates = "".join(ssl.DER_cert_to_PEM_cert(certificate.der) for certificate in chain)
-    with TemporaryDirectory(prefix="mpccomm") as folder:
-        file = Path(folder, "own.pem")
-        file.write_bytes(pem + certificates.encode())
-        try:
+
+    def load() -> None:
+        with TemporaryDirectory(prefix="mpccomm") as folder:
+            file = Path(folder, "own.pem")
+            file.write_bytes(pem + certificates.encode())
             context.load_cert_chain(file, password=password)
+
+    # In a thread, where no signal handler can leave the folder behind.
+    with ThreadPoolExecutor(1) as executor:
+        try:
+            executor.submit(load).result()
         except ssl.SSLError as error:
             reason = _UNUSABLE.get(error.reason, error.reason or error)
             raise ConfigurationError(f"the certificate {path} can't be used: {reason}") from error

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from mpccomm.transport.pace import Pace
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
-from mpccomm.transport.tls import resume_in_a_turn_of_its_own
+from mpccomm.transport.tls import hold_nothing, resume_in_a_turn_of_its_own
 
 VERSION = "13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -237,9 +237,8 @@ class WebSocket(Stream, Upgraded):
     def take_over(self) -> None:
         """Read and write from now on."""
         transport = self._transport
-        # Pause as soon as the system doesn't take all, and resume when it has: what waits in there can't be overtaken.
         resume_in_a_turn_of_its_own(transport)
-        transport.set_write_buffer_limits(high=1, low=0)
+        hold_nothing(transport)
         transport.set_protocol(self)
         if transport.is_closing():
             self.connection_lost(None)
@@ -295,6 +294,9 @@ class WebSocket(Stream, Upgraded):
     def _is_barren(self) -> bool:
         under_way = 0 if self._intake is None else self._intake.here
         return self._pace.is_barren(under_way)
+
+    def _arrives_in_part(self) -> bool:
+        return self._pace.arrives_in_part
 
     def moving(self, within: float) -> float | None:
         """Return the seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""

@@ -427,8 +427,10 @@ async def test_a_certificate_that_is_taken_off_the_list(folder: Folder, tmp_path
             await until(lambda: relay.server is not None and len(relay.server.status()["parties"]) == 1)
 
 
-async def test_renewed_certificates(folder: Folder, tmp_path: Path, relay: LocalRelay) -> None:
-    """A party is found by its new certificate without a new pool."""
+async def test_renewed_certificates(
+    folder: Folder, tmp_path: Path, relay: LocalRelay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A party is found by its new certificate without a new pool, and nothing is said to be wrong."""
     old, new = PARTIES["Bob"], CA.issue("Bob", "bob.example")
     key, cert = tmp_path / "bob.key", tmp_path / "bob.pem"
     key.write_bytes(old.key_bytes())
@@ -450,6 +452,7 @@ async def test_renewed_certificates(folder: Folder, tmp_path: Path, relay: Local
 
             await until(there)
             await exchange(alice, bob)
+    assert "can't be used" not in caplog.text
 
 
 async def test_somebody_else_than_was_meant(folder: Folder, relay: LocalRelay) -> None:

@@ -9,6 +9,8 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -21,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mpccomm import AuthenticationError, ConfigurationError, DuplicatePartyError, Pool, SyncPool
 from mpccomm.engine.authentication import CertificateAuthentication
+from mpccomm.transport import tls
 from mpccomm.transport.identity import Certificate
 from mpccomm.transport.tls import _set_groups, public_context, resume_in_a_turn_of_its_own
 from tests.certificates import CLIENT_ONLY, DAY, LOCAL, Folder, Identity, root, self_signed
@@ -60,6 +63,22 @@ async def works(key: str | None, cert: str, files: Folder, password: object = No
     async with talking(alice, bob, files):
         await alice.send("Bob", [1, 2, 3])
         assert await bob.recv("Alice") == [1, 2, 3]
+
+
+def test_no_signal_handler_runs_while_the_key_lies_in_a_folder(files: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one raises would leave the folder behind."""
+    made_in = []
+
+    class Noted(tempfile.TemporaryDirectory[str]):
+        def __enter__(self) -> str:
+            made_in.append(threading.current_thread())
+            return super().__enter__()
+
+    monkeypatch.setattr(tls, "TemporaryDirectory", Noted)
+    Pool(files.key(ALICE), files.cert(ALICE))
+    assert made_in
+    assert threading.main_thread() not in made_in
+    assert not any(thread.is_alive() for thread in made_in)
 
 
 async def test_pem(files: Folder) -> None:
