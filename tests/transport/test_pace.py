@@ -49,6 +49,18 @@ def test_what_is_taken_at_once_doubles_what_is_sent_up_to_a_bound() -> None:
     assert budgets == [FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST, MOST, MOST, MOST]
 
 
+def test_what_the_system_has_taken_and_the_line_has_not_doubles_nothing() -> None:
+    line = Line()
+    line.pace.sent(FIRST)
+    line.waiting = FIRST
+    for _ in range(10):
+        line.pace.sent(FIRST)
+        assert line.pace.budget == FIRST
+    line.waiting = FIRST // 2
+    line.pace.sent(FIRST)
+    assert line.pace.budget == 2 * FIRST
+
+
 def test_small_messages_say_nothing_of_the_line() -> None:
     line = Line()
     for _ in range(100):
@@ -207,10 +219,12 @@ def test_what_yields_little_is_told_from_what_does_not() -> None:
             arrive(10_000, read=False)
             assert read_from(here) == 1000 + _BUFFERED // 2
             assert not barren.is_low(0)
+            assert barren.partial, "it may be a part of a record"
             assert here.recv(10_000, socket.MSG_WAITALL)
             arrive(_BUFFERED // 2)
             assert barren.is_low(0)
             assert not barren.is_low(_BUFFERED // _RECORD)
+            assert not barren.partial, "something has come out"
             # What came out of it before does not count for what comes later.
             assert not barren.is_low(_BUFFERED * 10)
             arrive(_BUFFERED + 1)

@@ -6,16 +6,17 @@ import asyncio
 import logging
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
@@ -25,7 +26,7 @@ from mpccomm import AuthenticationError, ConfigurationError, DuplicatePartyError
 from mpccomm.engine.authentication import CertificateAuthentication
 from mpccomm.transport import tls
 from mpccomm.transport.identity import Certificate
-from mpccomm.transport.tls import _set_groups, public_context, resume_in_a_turn_of_its_own
+from mpccomm.transport.tls import _set_groups, hold_nothing, public_context, resume_in_a_turn_of_its_own
 from tests.certificates import CLIENT_ONLY, DAY, LOCAL, Folder, Identity, root, self_signed
 from tests.pools import Log, until
 from tests.timing import UNIT
@@ -664,7 +665,7 @@ def test_what_is_in_front_of_a_relay_may_be_older(
     assert {end.version() for end in ends} == {version.name.replace("_", ".")}
 
 
-# -- asyncio's TLS -----------------------------------------------------------------------------------------------------
+# -- the TLS of the loops ----------------------------------------------------------------------------------------------
 
 
 class _Filling(asyncio.Protocol):
@@ -675,14 +676,15 @@ class _Filling(asyncio.Protocol):
         self.full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
-    def fill(self) -> None:
-        """Until the system takes no more, TLS is told so, and keeps what is written then."""
-        self.transport.set_write_buffer_limits(high=1, low=0)
+    def fill(self, size: int) -> int:
+        """Until the system takes no more, TLS is told so, and keeps what is written then. Returns how much was written."""
+        written = 0
         while not self.full:
-            self.transport.write(bytes(1_000_000))
+            self.transport.write(bytes(size))
+            written += size
+        return written
 
     def pause_writing(self) -> None:
         self.full = True
@@ -691,7 +693,9 @@ class _Filling(asyncio.Protocol):
         self.ends += 1
 
 
-async def test_what_tls_writes_on_when_the_other_end_has_just_reset_the_connection(files: Folder) -> None:
+@asynccontextmanager
+async def filling(files: Folder) -> AsyncIterator[tuple[_Filling, asyncio.Transport]]:
+    """One end of a connection with TLS, and the transport of the other one, which reads nothing."""
     contexts = [ssl.SSLContext(purpose) for purpose in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)]
     contexts[0].load_cert_chain(files.cert(BOB), files.key(BOB))
     contexts[1].load_verify_locations(cadata=CA.pem().decode())
@@ -699,18 +703,28 @@ async def test_what_tls_writes_on_when_the_other_end_has_just_reset_the_connecti
 
     class Server(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport)
-            transport.pause_reading()
-            accepted.set_result(transport)
+            there = cast(asyncio.Transport, transport)  # that of uvloop is none by its class
+            there.pause_reading()
+            accepted.set_result(there)
 
-    told: list[dict[str, object]] = []
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: told.append(context))
     async with await loop.create_server(Server, LOCAL, 0, ssl=contexts[0]) as server:
         port = server.sockets[0].getsockname()[1]
-        transport, filling = await loop.create_connection(_Filling, LOCAL, port, ssl=contexts[1])
+        transport, one = await loop.create_connection(_Filling, LOCAL, port, ssl=contexts[1])
         there = await accepted
-        tls = transport._ssl_protocol  # type: ignore[attr-defined]
+        try:
+            yield one, there
+        finally:
+            transport.abort()
+            there.abort()
+            await until(lambda: one.ends)
+
+
+async def test_what_tls_writes_on_when_the_other_end_has_just_reset_the_connection(files: Folder) -> None:
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with filling(files) as (one, there):
+        tls = one.transport._ssl_protocol  # type: ignore[attr-defined]
         resume = tls.resume_writing
 
         def reset_and_resume() -> None:
@@ -720,9 +734,25 @@ async def test_what_tls_writes_on_when_the_other_end_has_just_reset_the_connecti
             resume()
 
         tls.resume_writing = reset_and_resume
-        resume_in_a_turn_of_its_own(transport)
-        filling.fill()
+        resume_in_a_turn_of_its_own(one.transport)
+        one.transport.set_write_buffer_limits(high=1, low=0)
+        one.fill(1_000_000)
         there.resume_reading()
-        await until(lambda: filling.ends)
-    assert filling.ends == 1
+        await until(lambda: one.ends)
+    assert one.ends == 1
     assert not told
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_no_transport_holds_what_the_system_does_not_take(loop: str, files: Folder) -> None:
+    """What waits there can't be overtaken by something urgent. The one below TLS would hold 64 KiB on its own."""
+
+    async def fill(limit: Callable[[asyncio.Transport], None]) -> int:
+        async with filling(files) as (one, _):
+            one.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+            limit(one.transport)
+            return one.fill(4096)
+
+    run = pytest.importorskip(loop).run
+    less = run(fill(lambda transport: transport.set_write_buffer_limits(high=1, low=0))) - run(fill(hold_nothing))
+    assert less > 32 * 1024
