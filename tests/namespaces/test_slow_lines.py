@@ -1,7 +1,10 @@
 """Lines that are slow, or shared by many: what moves is left alone, and all of it arrives in about the time that it takes."""
 
+from pathlib import Path
+
 import pytest
 
+from tests.certificates import Folder, Identity, root
 from tests.namespaces.conftest import Machine
 from tests.processes.actor import act
 from tests.timing import LONG
@@ -65,6 +68,48 @@ async def test_one_over_a_slow_line(cables: Cables) -> None:
 @pytest.mark.timeout(120)
 async def test_some_who_share_a_line(cables: Cables) -> None:
     assert await carry(cables, 1_000_000, 5, 100_000) <= (1.6, 0)
+
+
+@pytest.mark.timeout(120)
+async def test_a_last_word_over_a_slow_line_with_tls(cables: Cables, tmp_path: Path) -> None:
+    """A record takes seconds here. Nothing is known of it before it is whole, and nothing overtakes what waits below TLS."""
+    here, _, there, _ = cables
+    authority, files = root(), Folder(tmp_path)
+    alice_is, bob_is = authority.issue("Alice", here.address), authority.issue("Bob", there.address)
+
+    def pool(own: Identity, where: Machine, name: str, other: Identity, at: Machine) -> str:
+        return f"""
+    pool = SyncPool({files.key(own)!r}, {files.cert(own)!r})
+    pool.add_http_server({FIRST_PORT}, "{where.address}")
+    pool.add_http_client("{name}", "{at.address}", {FIRST_PORT}, {files.cert(other)!r})
+    pool.wait_ready(60)
+    """
+
+    sending = f"""
+    {pool(alice_is, here, "Bob", bob_is, there)}
+    for _ in range(100):
+        pool.asend("Bob", bytes(4000))
+    import time
+    time.sleep(1)
+    pool.abort("enough")
+    """
+    receiving = f"""
+    {pool(bob_is, there, "Alice", alice_is, here)}
+    received = 0
+    try:
+        while True:
+            pool.recv("Alice")
+            received += 1
+    except PartyAbortedError as error:
+        say("heard", received)
+    pool.shutdown()
+    """
+    with here.narrow("80000bit", "4s"):
+        async with act(receiving, *there.within) as bob, act(sending, *here.within) as alice:
+            # Of 400 kB that take 40 s, those go ahead that the system had taken.
+            assert int(await bob.line("heard", 100)) < 40
+            assert (await alice.end(), await bob.end()) == (0, 0)
+            assert not [line for line in bob.said + alice.said if "no sign of life" in line]
 
 
 @LONG
