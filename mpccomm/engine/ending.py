@@ -293,6 +293,8 @@ class PoolEnding:
         while left and self._goes_on:
             # Second by second: a loop that is held up for long has then used up one of them, and not all.
             await self._progress(1)
+            if engine.writing:
+                continue
             parties = (*engine.parties.values(), *engine.removals.pending)
             if for_readers and any(party.connections.unsent for party in parties):
                 for_readers -= 1

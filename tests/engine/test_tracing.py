@@ -522,6 +522,22 @@ def test_a_folder_that_can_t_be_is_named_with_its_option(
         kind(name="Alice", settings=settings)
 
 
+async def test_the_loop_goes_on_while_a_trace_is_written_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, went_on = asyncio.get_running_loop(), threading.Event()
+    written = []
+
+    def slow(record: Record, path: Path) -> None:
+        loop.call_soon_threadsafe(went_on.set)
+        written.append((path.name, went_on.wait(100 * UNIT)))
+
+    monkeypatch.setattr(tracing, "write", slow)
+    async with Pool(name="Alice", settings=dataclasses.replace(quick(), trace=tmp_path)):
+        pass
+    assert written == [("Alice.json", True)]
+
+
 async def test_a_full_trace_counts_what_it_leaves_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
