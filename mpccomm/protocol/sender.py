@@ -1,7 +1,8 @@
 """The sending half of a link: numbers messages, cuts them into frames, keeps and repeats what is unacknowledged.
 
 Messages *begin* in the order in which they were sent, so that the receiver can keep the order within an id. Their further
-pieces take turns, behind every message that can begin: a small one overtakes a large one that is under way.
+pieces come behind every message that can begin, and those of a smaller one ahead of half of those of a larger one: a small one
+overtakes a large one that is under way.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ Buffer = bytes | bytearray | memoryview
 _MOST_PARTS = MAX_FRAMES - 64
 """Each frame is one part of a batch or several; the rest is for what goes along."""
 _head = NUMBERED.pack
-_TURNS = 4
-"""How many large messages share the connection. The others wait, or all of a long queue would be complete only at its end."""
+_CHOICE = 32
+"""How many of the large messages under way are looked at to find that of which least is left."""
 _WORTH_CUTTING = 4096
 _CREDIT = 16 * 1024
 """Bytes of short messages that may begin at once until we look again whether nothing is in their way."""
@@ -179,6 +180,8 @@ class Sender:
         """The messages that have not begun."""
         self.under_way: deque[Outgoing] = deque()
         """The messages of which a part was sent, and a part was not."""
+        self._least_next = False
+        """Whether the next piece is of the message of which least is left, and not of the first one."""
         self.in_flight = 0
         """Bytes sent and not acknowledged, with those that frames cost."""
         self.ready: list[Buffer] = []
@@ -416,16 +419,21 @@ class Sender:
             room = budget - used - PART_OVERHEAD
             if room < _WORTH_CUTTING and used:
                 break
-            message = under_way[0]
+            message = self._whose_turn()
             end = min(message.total, message.sent + max(room, 1))
             used += self._cut(parts, message, end, False, PART_OVERHEAD)
             if end == message.total:
-                under_way.popleft()
-            elif len(under_way) > 1:
-                # The first few messages take turns.
-                del under_way[0]
-                under_way.insert(_TURNS - 1, message)
+                under_way.remove(message)
         return used
+
+    def _whose_turn(self) -> Outgoing:
+        """Return the message to go on with: in turn the first one, and that of which least is left.
+
+        So messages of one size arrive one by one, and who passes them on can begin with the first; a small one does not wait for a
+        large one; and a large one has half of the line, however many small ones come.
+        """
+        least, self._least_next = self._least_next, not self._least_next
+        return min(islice(self.under_way, _CHOICE), key=_left) if least else self.under_way[0]
 
     def _begin_other(self, parts: list[Buffer], message: Outgoing, left: int) -> int:
         """Append the first frame of a message that has an id, several segments, or is large: it has begun."""
@@ -565,6 +573,11 @@ def bounds_of(limits: Limits) -> Bounds:
         limits.max_segments,
         min(limits.max_id_size, MAX_NAME),
     )
+
+
+def _left(message: Outgoing) -> int:
+    """Return how many bytes of a message are still to be sent."""
+    return message.total - message.sent
 
 
 def _is_whole(message: Outgoing, left: int) -> bool:
