@@ -120,6 +120,8 @@ class PoolEnding:
     """When something got through, to whichever party, as it is to end."""
     _split_told = False
     _missed_told = False
+    _writing = False
+    """Whether a thread writes the traces, which takes as long as it takes."""
     _watching: AsyncGenerator[None, None] | None = None
     _task: asyncio.Task[None] | None = None
     _notice: asyncio.TimerHandle
@@ -171,6 +173,26 @@ class PoolEnding:
         """Leave the loop to others."""
         if self._watching is not None:
             await self._watching.aclose()
+
+    async def write(self) -> None:
+        """Write the traces while the loop goes on: other pools may live there, and a long trace takes seconds."""
+        engine = self._engine
+        loop = engine.loop_owner.loop
+        written = loop.create_future()
+
+        def write() -> None:
+            try:
+                engine.logged.context().run(engine.write)
+            finally:
+                with suppress(RuntimeError):  # the loop has been closed meanwhile
+                    loop.call_soon_threadsafe(written.set_result, None)
+
+        self._writing = True
+        try:
+            engine.loop_owner.run_in_worker(write)
+            await asyncio.wait((written,))
+        finally:
+            self._writing = False
 
     # -- asked for by the program --------------------------------------------------------------------------------------
 
@@ -293,7 +315,7 @@ class PoolEnding:
         while left and self._goes_on:
             # Second by second: a loop that is held up for long has then used up one of them, and not all.
             await self._progress(1)
-            if engine.writing:
+            if self._writing:
                 continue
             parties = (*engine.parties.values(), *engine.removals.pending)
             if for_readers and any(party.connections.unsent for party in parties):

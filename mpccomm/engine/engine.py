@@ -114,8 +114,6 @@ class Engine:
         self.loop_owner.split = self.ending.end_split
         ENGINES.add(self)
         self._report_file: Path | None = None
-        self.writing = False
-        """Whether a thread writes the traces, which takes as long as it takes."""
         self._begin_to_observe()
 
     def _begin_to_observe(self) -> None:
@@ -520,7 +518,7 @@ class Engine:
         await self.ways.close()
         await self.ending.watch_no_more()
         if not all(trace.over for trace in self.traces):
-            await self._write_in_worker()
+            await self.ending.write()
         self.loop_owner.close_workers()
         self.failures.report()
 
@@ -551,25 +549,6 @@ class Engine:
         self.loop_owner.inherited = _INHERITED
         self.logged.close()
         self.server.close_inherited()
-
-    async def _write_in_worker(self) -> None:
-        """Write the traces while the loop goes on: other pools may live there, and a long trace takes seconds."""
-        loop = self.loop_owner.loop
-        written = loop.create_future()
-
-        def write() -> None:
-            try:
-                self.logged.context().run(self.write)
-            finally:
-                with suppress(RuntimeError):  # the loop has been closed meanwhile
-                    loop.call_soon_threadsafe(written.set_result, None)
-
-        self.writing = True
-        try:
-            self.loop_owner.run_in_worker(write)
-            await asyncio.wait((written,))
-        finally:
-            self.writing = False
 
     def write(self) -> None:
         """Write the traces and the report, as far as the settings ask for them."""

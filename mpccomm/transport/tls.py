@@ -327,7 +327,7 @@ def hold_nothing(transport: asyncio.Transport) -> None:
     transport.set_write_buffer_limits(high=1, low=0)
     protocol = next((one for one in gc.get_referents(transport) if type(one).__name__ == SSLProtocol.__name__), None)
     if protocol is not None:
-        known = [getattr(protocol, "_transport", None)]  # of asyncio's
+        known: list[Any] = [getattr(protocol, "_transport", None)]  # of asyncio's
         for below in known if isinstance(protocol, SSLProtocol) else gc.get_referents(protocol):
             if below is not transport and hasattr(below, "set_write_buffer_limits"):
                 below.set_write_buffer_limits(high=1, low=0)

@@ -158,6 +158,6 @@ if __name__ == "__main__":
 def test_a_pool_beside_a_spawned_process_with_its_own(tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(SPAWNED)
-    command = [sys.executable, script]
+    command = [sys.executable, str(script)]
     with running(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())) as process:
         assert ends(process, 200 * UNIT)[:2] == (0, "from the child\n0\n")

@@ -488,9 +488,9 @@ async def test_the_other_side_closes() -> None:
         assert not bench.peer.received
 
 
-async def test_that_it_closes_is_known_before_what_was_sent_has_got_through() -> None:
+async def test_that_it_closes_is_known_before_what_was_sent_has_got_through(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
-    bench.wire.close = lambda: None  # type: ignore[method-assign] - as on a slow line, with much under way
+    monkeypatch.setattr(bench.wire, "close", lambda: None)  # as on a slow line, with much under way
     await bench.feed(frame(FIN | CLOSE, b"\x0f\xa2"))
     assert bench.peer.deaf == 1
     assert not bench.running.done()
