@@ -40,8 +40,8 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import accumulate, chain, count
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, count
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
@@ -133,12 +133,9 @@ class _Pools(Collector):
 
     def collect(self) -> Iterator[Metric]:
         families = self._families()
-        taken: set[str] = set()
-        for engine, meter in reversed(copied(self._meters.items)):
-            if engine.lifecycle.state in _OVER:
-                continue
-            label = _free(engine.logged.label, taken)
-            taken.add(label)
+        found = [one for one in reversed(copied(self._meters.items)) if one[0].lifecycle.state not in _OVER]
+        labels = _told_apart([engine.logged.label for engine, _ in found])
+        for (engine, meter), label in zip(found, labels, strict=True):
             for party in copied(engine.parties.values):
                 _read(families, label, party, meter)
         return iter(families.values())
@@ -154,10 +151,13 @@ class _Pools(Collector):
         return {**counters, **gauges, **histograms}
 
 
-def _free(label: str, taken: Collection[str]) -> str:
-    """Return the label, or where that is taken, with the first number behind it that makes it another one."""
-    numbered = (f"{label} {number}".lstrip() for number in count(2))
-    return next(one for one in chain((label,), numbered) if one not in taken)
+def _told_apart(labels: Sequence[str]) -> list[str]:
+    """Return the labels; one that is there again, with the first number behind it that makes it another one than all others."""
+    told: list[str] = []
+    for label in labels:
+        numbered = (f"{label} {number}".lstrip() for number in count(2))
+        told.append(label if label not in told else next(one for one in numbered if one not in (*told, *labels)))
+    return told
 
 
 def _read(families: dict[str, Metric], pool: str, party: Party, meter: _Meter) -> None:

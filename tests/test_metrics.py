@@ -226,13 +226,16 @@ async def test_of_pools_with_one_name_the_newest_has_it_and_none_is_left_after_i
     assert labels(registry) == []
 
 
-async def test_a_number_behind_a_name_is_not_that_of_another_pool() -> None:
+@pytest.mark.parametrize("names", [("Alice", "Alice", "Alice 2"), ("Alice 2", "Alice", "Alice")])
+async def test_a_number_behind_a_name_is_not_that_of_another_pool(names: tuple[str, ...]) -> None:
     registry = prometheus.CollectorRegistry()
-    pools = [Pool(name=name, settings=quick()) for name in ("Alice", "Alice", "Alice 2")]
-    for pool in pools:
-        pool.add_http_client("Bob", "127.0.0.1", 1)
+    pools = [Pool(name=name, settings=quick()) for name in names]
+    for number, pool in enumerate(pools):
+        pool.add_http_client(f"Bob{number}", "127.0.0.1", 1)
         metrics.export(pool, registry)
     assert labels(registry) == ["Alice", "Alice 2", "Alice 3"]
+    its_own = {"pool": "Alice 2", "party": f"Bob{names.index('Alice 2')}"}
+    assert registry.get_sample_value("mpccomm_connected", its_own) == 0
     for pool in pools:
         await pool.shutdown()
 

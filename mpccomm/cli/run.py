@@ -579,10 +579,13 @@ class _Output:
     def write(self, data: bytes) -> None:
         """Write what a party has printed."""
         with self._lock:
-            rest = memoryview(data)
-            while rest:  # an unbuffered stream may take a part of it
-                rest = rest[self._stream.buffer.write(rest) :]
-            self._stream.buffer.flush()
+            buffer, rest = self._stream.buffer, memoryview(data)
+            while rest:
+                taken: int | None = buffer.write(rest)  # an unbuffered stream may take a part of it, or nothing for now
+                if taken is None:
+                    select.select([], [buffer], [])
+                rest = rest[taken or 0 :]
+            buffer.flush()
 
 
 _TRACEBACK = re.compile(rb"[ |+]*(Exception Group )?Traceback \(most recent call last\):")

@@ -517,9 +517,11 @@ class Engine:
             await asyncio.wait(tasks)
         await self.ways.close()
         await self.ending.watch_no_more()
-        if not all(trace.over for trace in self.traces):
-            await self.ending.write()
-        self.loop_owner.close_workers()
+        try:
+            if not all(trace.over for trace in self.traces):
+                await self.ending.write()
+        finally:
+            self.loop_owner.close_workers()
         self.failures.report()
 
     def close_unused(self) -> None:
@@ -554,8 +556,10 @@ class Engine:
         """Write the traces and the report, as far as the settings ask for them."""
         for trace in self.traces:
             close(trace)
-        if self._report_file is not None and self.reporter is not None:
-            keep(self.reporter.report(self.name, self.parties), self._report_file, self.log)
+        path = self._report_file
+        if path is not None and self.reporter is not None:
+            keep(self.reporter.report(self.name, self.parties), path, self.log)
+            self._report_file = None
 
 
 def _asked_for(name: str, server_name: str | None, wire: str) -> str:

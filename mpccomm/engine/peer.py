@@ -58,7 +58,7 @@ class StreamPeer:
     def closed(self) -> None:
         """Note that the other side has closed the connection: what is not confirmed goes over another one, if there is one."""
         try:
-            self._link.closed_there(self._connection)
+            self._link.closed_by_them(self._connection)
             self._flush(self._at_once)
         except BaseException as error:
             self._loop_owner.suspect = error

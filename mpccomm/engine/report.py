@@ -533,7 +533,6 @@ class Reporter:
     def end(self) -> None:
         """Let no more time count: the pool is ending, and its program waits for nothing any more."""
         self._ended = self._clock(), time.process_time()
-        self._depths.close()
 
     def report(self, pool: str, parties: Iterable[str]) -> Report:
         """Return what was counted up to now, or up to the end."""

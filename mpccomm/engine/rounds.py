@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from asyncio import Task, _get_running_loop, current_task
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Context, ContextVar
 from functools import partial
@@ -20,19 +20,17 @@ from typing import Any
 from weakref import ref
 
 from mpccomm.engine.lanes import running
-from mpccomm.engine.loop_owner import LoopOwner, copied
+from mpccomm.engine.loop_owner import LoopOwner
 
 
 class _Scope:
     """What one task has received, and the tasks that it has made."""
 
-    __slots__ = ("depths", "end", "made", "task")
+    __slots__ = ("depths", "made", "task")
 
     def __init__(self, task: Task[Any] | None, depths: Mapping[str, int]) -> None:
         self.task = task
         self.depths = dict(depths)
-        self.end: Callable[[Task[Any]], object] | None = None
-        """What is called at the end of the task."""
         self.made: dict[_Scope, None] = {}
         """The scopes of the tasks that it has made, as long as they are not known to have ended."""
 
@@ -107,16 +105,9 @@ class Depths:
         maker.made[made] = None
         _scopes.set({key: scope for key, scope in scopes.items() if key() is not None} | {self._key: made})
         self._of_tasks[task] = made
-        made.end = end = partial(_end, self._key, maker)
         # In a context of its own: that of the caller would keep all that is in it, as long as the task lives.
-        task.add_done_callback(end, context=Context())
+        task.add_done_callback(partial(_end, self._key, maker), context=Context())
         return made
-
-    def close(self) -> None:
-        """Let go of the tasks that go on, as the pool ends."""
-        for scope in copied(self._of_tasks.values):
-            if scope.task is not None and scope.end is not None:
-                scope.task.remove_done_callback(scope.end)
 
     def _of_thread(self) -> _Scope:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -147,6 +148,10 @@ def close(trace: Trace) -> None:
 
 REPORT = ".report"
 """What the name of a file with a report has before its suffix: a folder may be that of traces as well."""
+_LONGEST = 200
+"""Bytes of a name, with which systems still make files."""
+_BEGINNING = 40
+"""Characters that are left of a longer one."""
 
 
 def file_for(option: str, folder: str | os.PathLike[str], name: str, incarnation: bytes, what: str = "") -> Path:
@@ -154,10 +159,7 @@ def file_for(option: str, folder: str | os.PathLike[str], name: str, incarnation
 
     :raises ConfigurationError: there can't be such a folder, or such a file in it; it names the option
     """
-    # Escaped, so that two names are two files, whatever is in them.
-    plain = (
-        re.sub(r"[^\w .-]", lambda found: quote(found[0], safe=""), name) if name else f"pool-{incarnation.hex()[:8]}"
-    )
+    plain = _plain(name) if name else f"pool-{incarnation.hex()[:8]}"
     path = Path(folder) / f"{plain}{what}.json"
     named = f"Settings({option}={os.fspath(folder)!r})"
     with _told(f"{named}: there is no such folder, and it can't be made", "name one where this program may write"):
@@ -165,6 +167,16 @@ def file_for(option: str, folder: str | os.PathLike[str], name: str, incarnation
     with _told(f"{named}: {path.name} can't be written there", "name a folder where this program may write"):
         try_to_write(path)
     return path
+
+
+def _plain(name: str) -> str:
+    """Return a name with which a file can begin, another one for each name of a party."""
+    plain = re.sub(r"[^\w .-]", lambda found: quote(found[0], safe=""), name)
+    if plain.endswith(REPORT):  # so end those of reports
+        plain = plain.removesuffix(REPORT) + REPORT.replace(".", "%2E")
+    if len(plain.encode()) > _LONGEST:
+        plain = f"{plain[:_BEGINNING]}%{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return plain
 
 
 def checked_file(path: str | os.PathLike[str]) -> Path:

@@ -34,8 +34,8 @@ class Connection:
         "alone",
         "awaiting",
         "closed",
+        "closed_there",
         "control",
-        "deaf",
         "dialled",
         "heard",
         "hello",
@@ -92,7 +92,7 @@ class Connection:
         self.pinged: tuple[int, float] | None = None
         self.suspect = False
         """Whether it shows no sign of life."""
-        self.deaf = False
+        self.closed_there = False
         """Whether the other side has closed it: it takes nothing more."""
         self._blocked = (-1, -1)
         self.idle = 0.0
@@ -116,7 +116,7 @@ class Connection:
     @property
     def doubtful(self) -> bool:
         """Whether another connection would be better."""
-        return self.suspect or self.deaf
+        return self.suspect or self.closed_there
 
     def step(self, kind: Kind) -> None:
         """Change the state by the arrival of a frame of this kind; raise `ViolationError` where it has no place."""
@@ -221,14 +221,14 @@ class Connections:
         flowing = [connection for connection in self._all if connection.flowing and adopted(connection)]
         best = max(
             flowing,
-            key=lambda c: (not c.doubtful, not c.relayed, c.dialled is prefer_dialled, c.number),
+            key=lambda c: (not c.closed_there, not c.suspect, not c.relayed, c.dialled is prefer_dialled, c.number),
             default=None,
         )
         if best is not self.current:
             self.current = best
             if best is not None:
                 best.again = None
-        return [other for other in flowing if best and other is not best and _is_superfluous(other, best)]
+        return [other for other in flowing if best is not None and other is not best and _is_superfluous(other, best)]
 
     def say(self, kind: Kind, frame: bytes) -> None:
         """Put a frame on every verified connection."""
@@ -238,8 +238,8 @@ class Connections:
 
 def _is_superfluous(connection: Connection, best: Connection) -> bool:
     """Return whether to close a connection where there is a better one."""
-    if connection.suspect and not connection.deaf:
+    if connection.suspect and not connection.closed_there:
         # On a crowded line, where news takes seconds, the other side may have closed the better one by now: were this one closed
         # at once, each side would close what the other one has settled on.
         return best.heard > connection.heard
-    return connection.dialled or connection.deaf
+    return connection.dialled or connection.closed_there

@@ -232,9 +232,9 @@ class Meeting:
         if was is connection and not self.connected:
             self.events.append(ConnectionLost())
 
-    def closed_there(self, connection: Connection) -> None:
+    def closed_by_them(self, connection: Connection) -> None:
         """Note that the other side has closed a connection: it is used only as long as there is no other one."""
-        connection.deaf = True
+        connection.closed_there = True
         if not connection.closed:
             self._choose()
 

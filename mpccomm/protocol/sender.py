@@ -1,8 +1,8 @@
 """The sending half of a link: numbers messages, cuts them into frames, keeps and repeats what is unacknowledged.
 
 Messages *begin* in the order in which they were sent, so that the receiver can keep the order within an id. Their further
-pieces come behind every message that can begin, and those of a smaller one ahead of half of those of a larger one: a small one
-overtakes a large one that is under way.
+pieces come behind every message that can begin, in turn one of the oldest message and one of that of which least is left: a small
+one overtakes a large one that is under way.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _MOST_PARTS = MAX_FRAMES - 64
 """Each frame is one part of a batch or several; the rest is for what goes along."""
 _head = NUMBERED.pack
 _CHOICE = 32
-"""How many of the large messages under way are looked at to find that of which least is left."""
+"""How many of the large messages under way are looked at to find that of which least is left: there may be thousands."""
 _WORTH_CUTTING = 4096
 _CREDIT = 16 * 1024
 """Bytes of short messages that may begin at once until we look again whether nothing is in their way."""
@@ -430,7 +430,7 @@ class Sender:
         """Return the message to go on with: in turn the first one, and that of which least is left.
 
         So messages of one size arrive one by one, and who passes them on can begin with the first; a small one does not wait for a
-        large one; and a large one has half of the line, however many small ones come.
+        large one; and a large one has half of what is left to those in pieces, however many smaller ones come.
         """
         least, self._least_next = self._least_next, not self._least_next
         return min(islice(self.under_way, _CHOICE), key=_left) if least else self.under_way[0]
@@ -451,7 +451,7 @@ class Sender:
         room = left - START_OVERHEAD - overhead
         end = total
         if total > room:
-            # Where others are under way already, it is only announced: its pieces take turns with theirs.
+            # Where others are under way already, it is only announced: see `_whose_turn`.
             end = 0 if self.under_way else max(room, 0)
             self.under_way.append(message)
             if line is None:

@@ -46,7 +46,8 @@ class LoopLifetime:
         # Added first: if the start is interrupted, what was started is found at exit.
         _lifetimes.add(self)
         _know_how_this_process_ends()
-        handle_signals()
+        if not self._thread.alive:
+            handle_signals()
         try:
             self._thread.start(self._engine.title, self._engine.start)
         except RuntimeError as error:

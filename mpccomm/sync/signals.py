@@ -23,8 +23,8 @@ from mpccomm.engine.engine import ENGINES
 _SIGNALS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 _PERIOD = 0.25
 """Seconds after which, at the latest, a notebook notices its stop button."""
-_handled = set[int]()
-"""The signals that end the program as ``sys.exit`` does, or did until somebody set another handler."""
+_told = threading.Event()
+"""Set when such a signal has told the program to end: a second one ends it at once, whatever pools begin until then."""
 _when_over: list[Callable[[int], None]] = []
 _when_told: list[Callable[[], None]] = []
 
@@ -40,15 +40,11 @@ def on_told(function: Callable[[], None]) -> None:
 
 
 def handle_signals() -> None:
-    """Called where a pool starts; does nothing outside the main thread, or where there is a handler already.
-
-    Once only: who sets the default again, as the program may, and as the first signal does, means it.
-    """
-    if threading.current_thread() is threading.main_thread():
+    """Called where a pool starts; does nothing outside the main thread, or where there is a handler already."""
+    if threading.current_thread() is threading.main_thread() and not _told.is_set():
         for number in _SIGNALS:
-            if number not in _handled and signal.getsignal(number) in (signal.SIG_DFL, ENGINES.write_and_end):
+            if signal.getsignal(number) in (signal.SIG_DFL, ENGINES.write_and_end):
                 signal.signal(number, _end)
-                _handled.add(number)
 
 
 def leave(code: int) -> NoReturn:
@@ -83,7 +79,10 @@ def keep_notebook_awake(needed: Callable[[], bool]) -> None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     # A second one ends it at once.
-    signal.signal(number, signal.SIG_DFL)
+    _told.set()
+    for one in _SIGNALS:
+        if signal.getsignal(one) is _end:
+            signal.signal(one, signal.SIG_DFL)
     if threading.main_thread().is_alive():
         for function in _when_told:
             function()
@@ -97,7 +96,7 @@ def _in_the_child_of_a_fork() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.SIG_DFL)
-    _handled.clear()
+    _told.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,7 +19,7 @@ _MOST = 256 * 1024
 _SECONDS = 1.0
 """Seconds. As much is sent at once as the line moves in this time."""
 _SHORT = 0.05
-"""Seconds. In less time nothing can be measured."""
+"""Seconds. In less time nothing can be measured, but whether the line is a fast one."""
 _RESET = struct.pack("ii", 1, 0)
 _BYTES = struct.Struct("i")
 _RECORD = 32
@@ -146,7 +146,7 @@ class Pace:
         """Note that the transport did not take all that was sent."""
         self._freely = False
         self._paused = self._clock()
-        self._waiting = self._transport.get_write_buffer_size()
+        self._waiting = self.waiting()
 
     def resume(self) -> None:
         """Measure from now on: sending continues."""
@@ -154,10 +154,13 @@ class Pace:
             return
         seconds = self._clock() - self._paused
         self._paused = None
+        # What the system has taken meanwhile does not count: it takes more as soon as it may.
+        moved = self._waiting - self.waiting()
         if seconds < _SHORT:
-            self._set(self.budget * 2)
-        elif self._waiting:
-            self._set(min(int(self._waiting / seconds * _SECONDS), self.budget * 2))
+            if moved >= self.budget // 2:
+                self._set(self.budget * 2)
+        elif moved > 0:
+            self._set(min(int(moved / seconds * _SECONDS), self.budget * 2))
 
     def look(self, within: float) -> float | None:
         """Return the seconds that the rest takes, if something got through since the last time, and there is a rest; or None.

@@ -153,7 +153,7 @@ class RelayLine:
                     failures = 0 if self._admitted.is_set() else failures + 1
                     renewing, self._renewing = self._renewing, False
                     if renewing:
-                        self.trouble = "this party shows it a new certificate"
+                        self.trouble, self._step = "this party shows it a new certificate", ""
                     else:
                         self._note(self._describe(error))
                         self._step = self._look_at(error)

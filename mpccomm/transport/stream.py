@@ -111,7 +111,9 @@ class Stream(ABC):
 
         Called now and then, as nothing tells of it. End the connection at once where it is barren.
         """
-        if self._close_code is None and not self._ended.done() and self._is_barren():
+        if self._close_code is not None or self._ended.done():
+            return False
+        if self._is_barren():
             self.violation = "records of TLS that carry nothing, without end"
             self.abort()
         return self._arrives_in_part()

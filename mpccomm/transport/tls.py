@@ -287,6 +287,7 @@ class _Resuming:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tls: SSLProtocol) -> None:
         self._loop = loop
+        self._tls = tls
         self._tell_pause = tls.pause_writing
         self._tell_resume = tls.resume_writing
         self._due: asyncio.Handle | None = None
@@ -303,7 +304,8 @@ class _Resuming:
 
     def _resume(self) -> None:
         self._due = None
-        self._tell_resume()
+        if self._tls._app_protocol is not None:  # it has not ended meanwhile
+            self._tell_resume()
 
 
 def resume_in_a_turn_of_its_own(transport: asyncio.Transport) -> None:
@@ -319,18 +321,29 @@ def resume_in_a_turn_of_its_own(transport: asyncio.Transport) -> None:
 
 
 def hold_nothing(transport: asyncio.Transport) -> None:
-    """Have a transport pause its protocol as soon as the system doesn't take all, and resume it when it has.
+    """Have a transport pause its protocol as soon as the system doesn't take all of what is written, and resume it when it has.
 
     What waits in there can't be overtaken. With TLS there is another transport below, which would hold 64 KiB on its own: neither
     loop hands it out.
     """
-    transport.set_write_buffer_limits(high=1, low=0)
-    protocol = next((one for one in gc.get_referents(transport) if type(one).__name__ == SSLProtocol.__name__), None)
-    if protocol is not None:
-        known: list[Any] = [getattr(protocol, "_transport", None)]  # of asyncio's
-        for below in known if isinstance(protocol, SSLProtocol) else gc.get_referents(protocol):
-            if below is not transport and hasattr(below, "set_write_buffer_limits"):
-                below.set_write_buffer_limits(high=1, low=0)
+    left: list[Any] = [transport]
+    done: list[Any] = []
+    while left:
+        one = left.pop()
+        if one not in done:
+            done.append(one)
+            one.set_write_buffer_limits(high=1, low=0)
+            left += _below(one)
+
+
+def _below(transport: object) -> list[Any]:
+    """Return what carries a transport with TLS; with uvloop, where nothing has a name, also that transport once more."""
+    tls = getattr(transport, "_ssl_protocol", None)
+    if isinstance(tls, SSLProtocol):
+        return [tls._transport]
+    inner = (one for one in gc.get_referents(transport) if type(one).__name__ == SSLProtocol.__name__)
+    found = (one for protocol in inner for one in gc.get_referents(protocol))
+    return [one for one in found if hasattr(one, "set_write_buffer_limits")]
 
 
 def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
@@ -422,13 +435,22 @@ def _load(
             file.write_bytes(pem + certificates.encode())
             context.load_cert_chain(file, password=password)
 
-    # In a thread, where no signal handler can leave the folder behind.
+    try:
+        _run_undisturbed(load)
+    except ssl.SSLError as error:
+        reason = _UNUSABLE.get(error.reason, error.reason or error)
+        raise ConfigurationError(f"the certificate {path} can't be used: {reason}") from error
+
+
+def _run_undisturbed(function: Callable[[], None]) -> None:
+    """Run it in a thread, where no signal handler raises in the middle of it."""
     with ThreadPoolExecutor(1) as executor:
         try:
-            executor.submit(load).result()
-        except ssl.SSLError as error:
-            reason = _UNUSABLE.get(error.reason, error.reason or error)
-            raise ConfigurationError(f"the certificate {path} can't be used: {reason}") from error
+            done = executor.submit(function)
+        except RuntimeError:  # the interpreter is about to end, and no thread begins any more
+            function()
+        else:
+            done.result()
 
 
 # -- words -------------------------------------------------------------------------------------------------------------

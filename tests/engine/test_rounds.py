@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mpccomm import MemoryNetwork, Pool, Settings, SyncPool
-from tests.pools import pools, quick
+from tests.pools import pools, quick, until
 
 COUNTED = dataclasses.replace(quick(), report=True)
 
@@ -193,6 +193,22 @@ async def test_a_task_does_not_keep_the_pools_that_it_has_used(settings: Setting
     del a, b, network
     gc.collect()
     assert [engine() is None for engine in used] == [True, True, True]
+
+
+async def test_a_pool_that_has_ended_does_not_keep_tasks_that_go_on() -> None:
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        await bob.send("Alice", 1)
+        over = asyncio.Event()
+
+        async def work() -> None:
+            await alice.recv("Bob")
+            await over.wait()
+
+        task = weakref.ref(asyncio.create_task(work()))
+        await until(lambda: alice.report()[""].messages_received == 1)
+    over.set()
+    await until(lambda: gc.collect() >= 0 and task() is None)
+    assert alice.report().rounds == 1
 
 
 def test_threads_that_have_ended_are_let_go() -> None:

@@ -488,12 +488,12 @@ def test_a_file_that_is_there_stays_as_it_is_until_the_end(tmp_path: Path, kind:
 
 @pytest.mark.parametrize("option", ["trace", "report_to"])
 def test_every_name_has_a_file_of_its_own(tmp_path: Path, option: str) -> None:
-    names = ["x_y", "x y", "x/y", "x%2Fy", "x:y", "../x"]
-    change: dict[str, Any] = {option: tmp_path}
+    names = ["x_y", "x y", "x/y", "x%2Fy", "x:y", "../x", "/" * 100, "/" * 101, "x", "x.report"]
+    change: dict[str, Any] = {"trace": tmp_path, option: tmp_path}
     for name in names:
         with SyncPool(name=name, settings=dataclasses.replace(quick(), **change)):
             pass
-    assert len(list(tmp_path.iterdir())) == len(names)
+    assert len(list(tmp_path.iterdir())) == len(names) * len(change)
 
 
 @pytest.mark.parametrize("option", ["trace", "report_to"])

@@ -126,12 +126,21 @@ def test_one_that_shows_no_sign_of_life_is_kept_until_there_is_one_on_the_other(
 def test_one_that_the_other_side_has_closed_goes_when_there_is_another(dialled: bool) -> None:
     connections = Connections()
     first = opened(connections, dialled=dialled)
-    first.deaf = True
+    first.closed_there = True
     assert connections.choose(anyone, prefer_dialled=dialled) == []
     assert connections.current is first
     second = opened(connections, dialled=not dialled)
     assert connections.choose(anyone, prefer_dialled=dialled) == [first]
     assert connections.current is second
+
+
+def test_one_that_shows_no_sign_of_life_is_better_than_one_that_the_other_side_has_closed() -> None:
+    connections = Connections()
+    first, second = opened(connections), opened(connections)
+    first.suspect = second.closed_there = True
+    second.heard = first.heard + 1
+    assert connections.choose(anyone, prefer_dialled=True) == [second]
+    assert connections.current is first
 
 
 def test_none_is_used_before_it_flows_or_counts() -> None:

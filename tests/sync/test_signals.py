@@ -133,7 +133,10 @@ def test_the_second_one_does_not_wait() -> None:
     "ends_it",
     ["me.shutdown()", "me.__exit__(None, None, None)", "SyncPool(name='another').add_http_server(0, '127.0.0.1')"],
 )
-def test_the_second_one_does_not_wait_for_an_end_that_the_program_asks_for(ends_it: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_the_second_one_does_not_wait_for_an_end_that_the_program_asks_for(
+    ends_it: str, number: signal.Signals
+) -> None:
     body = f"""
     me = SyncPool(name="me", settings=Settings(linger=1000))
     me.add_http_client("nobody", "127.0.0.1", 9)
@@ -149,7 +152,7 @@ def test_the_second_one_does_not_wait_for_an_end_that_the_program_asks_for(ends_
     """
     with program(body, None, preamble="import time\nfrom mpccomm import *\n") as process:
         assert line(process) == "ready"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert line(process) == "ending"
         if ends_it.startswith("SyncPool"):
             assert line(process) == "waiting"
@@ -165,9 +168,7 @@ def test_a_program_that_sets_the_default_again_means_it() -> None:
     with SyncPool() as pool:
         pool.add_http_server(0, "127.0.0.1")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with SyncPool() as pool:
-        pool.add_http_server(0, "127.0.0.1")
-        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
     """
     with program(body, None, preamble="import signal\nfrom mpccomm import *\n") as process:
         assert ends(process, 60 * UNIT) == (0, "True\n", "")

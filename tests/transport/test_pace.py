@@ -61,6 +61,17 @@ def test_what_the_system_has_taken_and_the_line_has_not_doubles_nothing() -> Non
     assert line.pace.budget == 2 * FIRST
 
 
+def test_what_the_system_takes_while_the_line_stands_still_is_no_measure() -> None:
+    """It takes more as soon as batches are larger, and they would be larger for that."""
+    line = Line()
+    for seconds in (0.0, 0.001, 0.3):
+        line.waiting = 50_000
+        line.pace.pause()
+        line.now += seconds
+        line.pace.resume()
+        assert line.pace.budget == FIRST
+
+
 def test_small_messages_say_nothing_of_the_line() -> None:
     line = Line()
     for _ in range(100):
@@ -84,8 +95,10 @@ def test_one_measurement_at_most_doubles_it() -> None:
 
 def test_a_moment_is_too_short_to_measure_anything() -> None:
     line = Line()
-    line.held_up(1, 0.01)
-    assert line.pace.budget == 2 * FIRST
+    line.held_up(FIRST // 2 - 1, 0.01)
+    assert line.pace.budget == FIRST
+    line.held_up(FIRST // 2, 0.01)
+    assert line.pace.budget == 2 * FIRST, "but it is a fast line where as much gets through"
 
 
 def test_after_a_pause_one_that_was_taken_at_once_is_not_enough() -> None:
