@@ -121,7 +121,8 @@ def token_file(tmp_path: Path) -> str:
     return str(file)
 
 
-SAYS_AND_WAITS = "import time\nprint('here', flush=True)\ntime.sleep(1000)"
+# Not in one sleep: a signal that comes at the moment at which it begins would wait for its end.
+SAYS_AND_WAITS = "import time\nprint('here', flush=True)\nwhile True: time.sleep(0.1)"
 LASTING: dict[str, Callable[[Path], list[str]]] = {
     "bench": lambda path: [party_file(path), "--me", "alice"],
     "compat": lambda path: [script(path, SAYS_AND_WAITS)],

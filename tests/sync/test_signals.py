@@ -27,12 +27,13 @@ def test_what_was_sent_is_delivered_and_the_others_hear_of_it() -> None:
 
 
 WAITING = {
-    "thread": "threading.Thread(target=work).start(); time.sleep(1000)",
+    # Not in one sleep: a signal that comes at the moment at which it begins would wait for its end.
+    "thread": "threading.Thread(target=work).start()\nwhile True: time.sleep(0.1)",
     "executor": """
 import concurrent.futures
 executor = concurrent.futures.ThreadPoolExecutor()
 executor.submit(work)
-time.sleep(1000)
+while True: time.sleep(0.1)
 """,
 }
 
@@ -78,7 +79,7 @@ print(me.port, flush=True)
 with concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mine") as executor:
     executor.submit(me.recv, "peer")
     me.send("peer", "ready")
-    time.sleep(1000)
+    while True: time.sleep(0.1)
 """
     preamble = "import concurrent.futures, sys, time\nfrom mpccomm import *\n"
     with peer_of(body, "-W", "ignore", preamble=preamble) as (pool, process):
