@@ -1,4 +1,4 @@
-"""Files that are written as a whole, or not at all, and what is read from others whatever is in them."""
+"""Files that are written as a whole, or not at all; and TOML, whatever it holds."""
 
 from __future__ import annotations
 

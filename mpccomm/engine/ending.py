@@ -180,7 +180,7 @@ class PoolEnding:
         loop = engine.loop_owner.loop
         written = loop.create_future()
 
-        def write() -> None:
+        def work() -> None:
             try:
                 engine.logged.context().run(engine.write)
             finally:
@@ -189,7 +189,7 @@ class PoolEnding:
 
         self._writing = True
         try:
-            engine.loop_owner.run_in_worker(write)
+            engine.loop_owner.run_in_worker(work)
             await asyncio.wait((written,))
         finally:
             self._writing = False

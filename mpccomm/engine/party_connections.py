@@ -75,8 +75,8 @@ class PartyConnections:
         """The only connection with its stream, if there is exactly one."""
         self.only: Stream | None = None
         """The stream of it. Where that is awake, `wake` changes nothing."""
-        self.secured: list[Stream] = []
-        """The streams with TLS: records may arrive there of which no message tells."""
+        self.secured = False
+        """Whether there are streams with TLS: records may arrive there of which no message tells."""
         self._throttle = LogThrottle(owner.log)
         self.wanted.set()
 
@@ -118,7 +118,7 @@ class PartyConnections:
             self.update_wanted()
 
     def _count(self) -> None:
-        self.secured = [stream for stream in self._streams.values() if stream.tls is not None]
+        self.secured = any(stream.tls is not None for stream in self._streams.values())
         self._only = next(iter(self._streams.items())) if len(self._streams) == 1 else None
         self.only = self._only[1] if self._only else None
 
@@ -161,9 +161,9 @@ class PartyConnections:
             stream.resume()
 
     def inspect(self, now: float) -> None:
-        """Have the streams with TLS look at how much of what arrives carries nothing."""
-        for connection, stream in list(self._streams.items()) if self.secured else ():
-            if stream.look():
+        """Have the streams with TLS look at what arrives: at how much of it carries nothing, and at records that are not whole."""
+        for connection, stream in list(self._streams.items()):
+            if stream.tls is not None and stream.look():
                 # On a slow line a record takes seconds, and TLS says nothing of it before it is complete.
                 self._owner.link.heard(connection, now)
 

@@ -113,11 +113,6 @@ class Connection:
         """Whether the handshake is complete, and the other side takes frames."""
         return self.state is ConnectionState.FLOWING
 
-    @property
-    def doubtful(self) -> bool:
-        """Whether another connection would be better."""
-        return self.suspect or self.closed_there
-
     def step(self, kind: Kind) -> None:
         """Change the state by the arrival of a frame of this kind; raise `ViolationError` where it has no place."""
         state = _NEXT[self.state].get(kind)

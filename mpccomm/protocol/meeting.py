@@ -202,7 +202,7 @@ class Meeting:
     @property
     def wants_connection(self) -> bool:
         """Return whether no connection with a complete handshake still shows signs of life."""
-        return all(connection.doubtful for connection in self._connections.verified())
+        return all(connection.suspect or connection.closed_there for connection in self._connections.verified())
 
     def open(self, *, dialled: bool, now: float, relayed: bool = False) -> Connection:
         """Return a new connection to this party, dialled by us or by them. Nothing but a HELLO crosses it at first.

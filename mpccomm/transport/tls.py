@@ -337,12 +337,13 @@ def hold_nothing(transport: asyncio.Transport) -> None:
 
 
 def _below(transport: object) -> list[Any]:
-    """Return what carries a transport with TLS; with uvloop, where nothing has a name, also that transport once more."""
+    """Return what carries a transport with TLS, until it has ended; with uvloop, where nothing has a name, also that transport."""
     tls = getattr(transport, "_ssl_protocol", None)
     if isinstance(tls, SSLProtocol):
-        return [tls._transport]
-    inner = (one for one in gc.get_referents(transport) if type(one).__name__ == SSLProtocol.__name__)
-    found = (one for protocol in inner for one in gc.get_referents(protocol))
+        found: list[Any] = [tls._transport]
+    else:
+        inner = (one for one in gc.get_referents(transport) if type(one).__name__ == SSLProtocol.__name__)
+        found = [one for protocol in inner for one in gc.get_referents(protocol)]
     return [one for one in found if hasattr(one, "set_write_buffer_limits")]
 
 

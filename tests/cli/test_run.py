@@ -10,10 +10,11 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -342,6 +343,22 @@ class Unbuffered(io.BytesIO):
     def write(self, data: Any) -> int:
         time.sleep(0)
         return super().write(bytes(data[:3]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipe that takes nothing for now")
+def test_a_stream_that_takes_nothing_for_now_gets_all_of_it() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with (
+        os.fdopen(reading, "rb") as there,
+        os.fdopen(writing, "wb", buffering=0) as raw,
+        ThreadPoolExecutor(1) as reader,
+    ):
+        stream = io.TextIOWrapper(cast(Any, raw), write_through=True)
+        found = reader.submit(there.read, 1_000_000)
+        _Output(stream).write(bytes(1_000_000))
+        assert found.result(LIMIT) == bytes(1_000_000)
+        stream.detach()
 
 
 def test_what_is_written_at_once_stays_in_one_piece_on_an_unbuffered_stream() -> None:

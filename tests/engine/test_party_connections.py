@@ -33,7 +33,8 @@ class FakeStream:
     """Runs until the test ends it, and notes what it is told."""
 
     relayed = False
-    tls = None
+    tls: object = None
+    arrives_in_part = False
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -65,6 +66,9 @@ class FakeStream:
 
     def abort(self) -> None:
         self.told.append("abort")
+
+    def look(self) -> bool:
+        return self.arrives_in_part
 
     def moving(self, within: float) -> float | None:
         self.told.append(("moving", within))
@@ -110,8 +114,9 @@ class Owner:
     def turned_away(self, code: int | None) -> None:
         self.turned.append(code)
 
-    async def begin(self) -> tuple[FakeStream, asyncio.Task[None]]:
+    async def begin(self, *, tls: bool = False) -> tuple[FakeStream, asyncio.Task[None]]:
         stream = FakeStream()
+        stream.tls = tls or None
         task = asyncio.ensure_future(self.connections.run(cast(Stream, stream), dialled=True))
         await asyncio.sleep(0)
         return stream, task
@@ -329,6 +334,22 @@ async def test_the_only_stream_is_known_as_long_as_there_is_one() -> None:
     end(second)
     await two
     assert owner.connections.only is None
+
+
+async def test_one_with_tls_where_a_part_of_a_record_has_arrived_is_alive() -> None:
+    owner = Owner()
+    whole, one = await owner.begin(tls=True)
+    part, two = await owner.begin(tls=True)
+    part.arrives_in_part = True
+    heard: list[tuple[Connection, float]] = []
+    owner.link.heard = lambda *of: heard.append(of)  # type: ignore[method-assign]
+    assert owner.connections.secured
+    owner.connections.inspect(105.0)
+    assert heard == [(owner.connection(1), 105.0)]
+    end(whole)
+    end(part)
+    await asyncio.gather(one, two)
+    assert not owner.connections.secured
 
 
 async def test_one_whose_buffers_empty_is_alive() -> None:

@@ -109,8 +109,7 @@ def test_a_handler_of_the_program_stays() -> None:
         assert ends(process, 60 * UNIT)[:2] == (0, "and on it goes\n")
 
 
-def test_the_second_one_does_not_wait() -> None:
-    body = """
+TOLD_TO_END = """
     me = SyncPool(settings=Settings(linger=1000))
     me.add_http_client("nobody", "127.0.0.1", 9)
     me.asend("nobody", 1)
@@ -118,6 +117,13 @@ def test_the_second_one_does_not_wait() -> None:
         print("ready", flush=True)
         me.recv("nobody")
     finally:
+""".strip()
+"""What a signal has to say is written behind it."""
+
+
+def test_the_second_one_does_not_wait() -> None:
+    body = f"""
+    {TOLD_TO_END}
         atexit.register(print, "lingering", flush=True)
     """
     # Registered before the pools are, it would be called when they have ended: after their lingering.
@@ -139,13 +145,7 @@ def test_the_second_one_does_not_wait_for_an_end_that_the_program_asks_for(
     ends_it: str, number: signal.Signals
 ) -> None:
     body = f"""
-    me = SyncPool(name="me", settings=Settings(linger=1000))
-    me.add_http_client("nobody", "127.0.0.1", 9)
-    me.asend("nobody", 1)
-    try:
-        print("ready", flush=True)
-        me.recv("nobody")
-    finally:
+    {TOLD_TO_END}
         print("ending", flush=True)
         {ends_it}
         print("waiting", flush=True)

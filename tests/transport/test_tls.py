@@ -743,6 +743,7 @@ async def test_what_tls_writes_on_when_the_other_end_has_just_reset_the_connecti
     assert not told
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system may take another number of bytes each time")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_no_transport_holds_what_the_system_does_not_take(loop: str, files: Folder) -> None:
     """What waits there can't be overtaken by something urgent. The one below TLS would hold 64 KiB on its own."""
@@ -756,3 +757,16 @@ def test_no_transport_holds_what_the_system_does_not_take(loop: str, files: Fold
     run = pytest.importorskip(loop).run
     less = run(fill(lambda transport: transport.set_write_buffer_limits(high=1, low=0))) - run(fill(hold_nothing))
     assert less > 32 * 1024
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_transport_may_have_ended_when_it_is_to_hold_nothing(loop: str, files: Folder) -> None:
+    """The other end may hang up between the answer to an upgrade and the moment at which the transport is taken over."""
+
+    async def end() -> None:
+        async with filling(files) as (one, _):
+            one.transport.abort()
+            await until(lambda: one.ends)
+            hold_nothing(one.transport)
+
+    pytest.importorskip(loop).run(end())
