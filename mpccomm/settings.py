@@ -95,8 +95,9 @@ class Limits:
     """Separate buffers (arrays, byte strings) within one message."""
     max_id_size: int = 1 * KiB
     """Bytes of a message id with its prefix, in UTF-8."""
-    mapped_segment: int = 1 * MiB
-    """A buffer from this size on is received into memory of its own that costs nothing until it is written."""
+    mapped_segment: int = 32 * MiB
+    """A buffer from this size on gets all of its memory at once, which costs nothing until it is written; a smaller one grows. What
+    is far smaller than the default may be memory that the C library has kept, and that takes its room at once."""
 
     def __post_init__(self) -> None:
         _check(self)

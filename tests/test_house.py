@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mpccomm"
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "files", "interrupts"}),
+    frozenset({"errors", "files", "interrupts", "memory"}),
     frozenset({"logs"}),
     frozenset({"display"}),
     frozenset({"progress"}),

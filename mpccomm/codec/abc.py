@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from mpccomm.codec.wire import Tag
+from mpccomm.memory import Buffer
 
-Buffer = bytes | bytearray | memoryview
 T = TypeVar("T")
 
 

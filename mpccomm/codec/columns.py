@@ -22,8 +22,9 @@ from struct import iter_unpack
 from typing import Any, Final
 
 from mpccomm.codec import plugins
-from mpccomm.codec.abc import Buffer, Column, Decoder, Encoder, Refusal
+from mpccomm.codec.abc import Column, Decoder, Encoder, Refusal
 from mpccomm.codec.wire import HEADS, INLINE, Tag
+from mpccomm.memory import Buffer
 
 BULK: Final = 32
 """Shorter lists are not worth a column."""

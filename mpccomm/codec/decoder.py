@@ -14,7 +14,7 @@ from typing import Any, Final
 from ormsgpack import unpackb
 
 from mpccomm.codec import builtin, calendar, classes, columns, plugins
-from mpccomm.codec.abc import Buffer, T
+from mpccomm.codec.abc import T
 from mpccomm.codec.scan import ESTIMATES, count_elements
 from mpccomm.codec.wire import (
     ARGUMENT,
@@ -32,6 +32,7 @@ from mpccomm.codec.wire import (
 )
 from mpccomm.errors import DecodingError
 from mpccomm.interrupts import is_interrupt
+from mpccomm.memory import Buffer, Segment, buffer_of
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 """What msgpack builds by itself, and is a value already."""
@@ -62,12 +63,12 @@ class MessageDecoder:
         "segments",
     )
 
-    def __init__(self, segments: Sequence[Buffer], context: Mapping[str, object], max_elements: int) -> None:
-        self.segments: list[Buffer | None] = list(segments)
+    def __init__(self, segments: Sequence[Segment], context: Mapping[str, object], max_elements: int) -> None:
+        self.segments: list[Segment | None] = list(segments)
         self.context = context
         self.depth = 0
         self.elements = max_elements
-        self._envelope = segments[0]
+        self._envelope = buffer_of(segments[0])
         # What the nodes take is found out as exactly as what else there is asks for: here by the first estimate.
         self._estimates = 1
         size = len(self._envelope)
@@ -156,7 +157,10 @@ class MessageDecoder:
             return node
         if type(node) is not Extension or node.start != Tag.SEGMENT:
             raise TypeError(f"{type(node).__name__} in place of a buffer")
-        index = int.from_bytes(node.stop, "little")
+        return buffer_of(self._segment(node.stop))
+
+    def _segment(self, number: bytes) -> Segment:
+        index = int.from_bytes(number, "little")
         if not 0 < index < len(self.segments):
             raise ValueError("a segment that does not exist")
         segment = self.segments[index]
@@ -173,7 +177,7 @@ class MessageDecoder:
                 raise DecodingError("the message is nested too deeply")
             return value
         if tag == Tag.SEGMENT:
-            segment = self.buffer(Extension(tag, data))
+            segment = self._segment(data)
             return segment if type(segment) is bytes else bytes(segment)
         build = LEAVES.get(tag) or _find(LEAVES, "LEAVES", tag)
         try:
@@ -242,13 +246,13 @@ NOT_PLAIN: Final = object()
 """No value: what `decode_plain` returns for all but the plainest."""
 
 
-def decode_plain(segments: Sequence[Buffer]) -> Any:
+def decode_plain(segments: Sequence[Segment]) -> Any:
     """Return the value if it is one small thing that msgpack knows, as most are; `NOT_PLAIN`: `decode` has to see it."""
     if len(segments) == 1:
         envelope = segments[0]
         size = len(envelope)
         # The head shows that nothing is tagged in it, and that nothing follows.
-        if size and size == (SIZES[envelope[0]] or (size > 1 and envelope[1] + 2)):
+        if type(envelope) is bytes and size and size == (SIZES[envelope[0]] or (size > 1 and envelope[1] + 2)):
             try:
                 return unpackb(envelope)
             except ValueError:
@@ -257,15 +261,15 @@ def decode_plain(segments: Sequence[Buffer]) -> Any:
 
 
 def decode(
-    segments: Sequence[Buffer],
+    segments: Sequence[Segment],
     *,
     context: Mapping[str, object] | None = None,
     max_elements: int = MAX_ELEMENTS,
 ) -> object:
     """Return the value that `encode` made *segments* of.
 
-    A segment that is writable (a bytearray, or a writable memoryview) is handed over: it may become the memory of an
-    array. Others are copied where the value has to be writable. *context* is what the ``deserialize`` methods of the
+    A segment that is writable (a bytearray, a writable memoryview, or a `Memory`) is handed over: it may become the memory of
+    an array. Others are copied where the value has to be writable. *context* is what the ``deserialize`` methods of the
     user's classes get as keyword arguments.
 
     Takes memory of at most 128 times the input, plus 1 MB: 20 times, plus 50 MB, where the input is no more than a megabyte,
@@ -277,7 +281,7 @@ def decode(
         plain = decode_plain(segments)
         if plain is not NOT_PLAIN:
             return plain
-        envelope = segments[0]
+        envelope = buffer_of(segments[0])
         size = len(envelope)
         if size > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")

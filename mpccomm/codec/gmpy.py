@@ -17,8 +17,9 @@ import ormsgpack
 from gmpy2 import mpc, mpfr, mpq, mpz, xmpz
 
 from mpccomm.codec import columns
-from mpccomm.codec.abc import Buffer, Decoder, Encoder, Lower, Refusal
+from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.wire import HEADS, Tag
+from mpccomm.memory import Buffer
 
 RATIONAL_BITS: Final = 1 << 20
 """Largest numerator and denominator of an mpq; checking that larger ones are coprime takes too long."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mpccomm.codec.abc import Buffer
 from mpccomm.codec.decoder import NOT_PLAIN, decode, decode_plain
 from mpccomm.codec.encoder import Encoded, encode, encode_plain
 from mpccomm.errors import DecodingError
+from mpccomm.memory import Segment, buffer_of
 
 
 class Encode(Protocol):
@@ -24,7 +24,7 @@ class Encode(Protocol):
 class Decode(Protocol):
     """As `mpccomm.codec.decode`."""
 
-    def __call__(self, segments: Sequence[Buffer], *, context: Mapping[str, object]) -> Any:
+    def __call__(self, segments: Sequence[Segment], *, context: Mapping[str, object]) -> Any:
         """Return the value."""
 
 
@@ -32,7 +32,7 @@ def _never_plain(value: object) -> None:
     """No value is that simple."""
 
 
-def _not_plain(segments: Sequence[Buffer]) -> object:
+def _not_plain(segments: Sequence[Segment]) -> object:
     return NOT_PLAIN
 
 
@@ -45,7 +45,7 @@ class WireFormat:
     decode: Decode
     encode_plain: Callable[[object], bytes | None] = field(default_factory=lambda: _never_plain)
     """The one envelope of a value for which nothing has to be known, at once; None: it is not that simple."""
-    decode_plain: Callable[[Sequence[Buffer]], Any] = field(default_factory=lambda: _not_plain)
+    decode_plain: Callable[[Sequence[Segment]], Any] = field(default_factory=lambda: _not_plain)
     """The value of such an envelope; `NOT_PLAIN`: it is not that simple."""
 
 
@@ -56,12 +56,12 @@ def _encode_tno(value: object, *, snapshot: bool, context: Mapping[str, object],
     return Encoded((packed,), ordered)
 
 
-def _decode_tno(segments: Sequence[Buffer], *, context: Mapping[str, object]) -> Any:
+def _decode_tno(segments: Sequence[Segment], *, context: Mapping[str, object]) -> Any:
     from mpccomm.codec import tno
 
     if len(segments) != 1:
         raise DecodingError("the message is malformed")
-    return tno.unpack_object(segments[0], context)
+    return tno.unpack_object(buffer_of(segments[0]), context)
 
 
 OURS = WireFormat("mpccomm", encode, decode, encode_plain, decode_plain)

@@ -28,6 +28,7 @@ from mpccomm.codec import Encoded
 from mpccomm.errors import ConfigurationError, PoolClosedError
 from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
+from mpccomm.memory import Segment, buffer_of
 from mpccomm.protocol.frames import Key
 from mpccomm.transport.identity import FilePath
 
@@ -86,12 +87,12 @@ class Audit:
             raise ConfigurationError(f"the audit record {where} can't be written: {reason}") from error
 
     @staticmethod
-    def note(segments: Iterable[bytes | memoryview]) -> Note:
+    def note(segments: Iterable[Segment]) -> Note:
         """Take note of the bytes of a message."""
         digest = hashlib.sha256()
         size = 0
         for segment in segments:
-            digest.update(segment)
+            digest.update(buffer_of(segment))
             size += len(segment)
         return Note(size, digest.hexdigest())
 

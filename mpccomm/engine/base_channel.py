@@ -31,9 +31,9 @@ from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import FutureCall, Plain, PlainSend, ReceiveCall, Request, SendCall, Waiter
 from mpccomm.engine.several import First, Part, Several, together
 from mpccomm.errors import ConfigurationError, MessageTooLargeError
+from mpccomm.memory import Buffer
 
 if TYPE_CHECKING:
-    from mpccomm.codec.abc import Buffer
     from mpccomm.codec.wire_format import WireFormat
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.party import Party

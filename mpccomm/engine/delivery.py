@@ -1,10 +1,8 @@
-"""Messages that arrive: the memory for their large segments, and decoding a message into its value."""
+"""Decoding a message that has arrived into its value, and telling those who watch."""
 
 from __future__ import annotations
 
 import math
-import mmap
-from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,38 +13,17 @@ from mpccomm.engine.observer import Observers
 from mpccomm.engine.trail import AT_A_STROKE
 from mpccomm.errors import CommunicationError, DecodingError, locate
 from mpccomm.interrupts import is_strike
+from mpccomm.memory import Segment, buffer_of
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.receiver import Incoming
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mpccomm.codec.abc import Buffer
     from mpccomm.engine.abc import RemoteParty
     from mpccomm.engine.audit import Audit, Note
 
 _NEVER = math.inf
-_PAGE = 2 * 1024 * 1024
-"""Bytes of a huge page."""
-_HUGE = range(_PAGE, 256 * 1024 * 1024)
-"""Segments of these sizes get huge pages, as many as they fill: to make one ready takes a tenth of what 512 small ones take, and
-the first byte written then costs no more than was announced. What is larger is under way for so long that others notice: to make
-2 MiB ready may hold up the loop for some milliseconds."""
-
-
-def allocate(size: int) -> memoryview:
-    """Return memory for a large segment: mapped, so that it costs nothing before it is written, nor does a lie about its size."""
-    if not hasattr(mmap, "MAP_PRIVATE"):
-        return memoryview(mmap.mmap(-1, size))
-    huge = size in _HUGE and hasattr(mmap, "MADV_HUGEPAGE")
-    # Linux has a mapping begin where a huge page does if it could consist of them. What is beyond the end is never written.
-    length = size + -size % _PAGE if huge else size
-    # Shared memory, the default, would be written by a forked process for both; and it takes far longer to come into being.
-    memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if huge:
-        with suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE, 0, size - size % _PAGE)
-    return memoryview(memory)[:size]
 
 
 def read(message: Incoming, party: RemoteParty) -> Any:
@@ -83,7 +60,7 @@ def peek(message: Incoming, party: RemoteParty) -> Any:
         value = read(message, party)
         message.outcome = value, None
         return value
-    copies = [bytearray(segment) for segment in message.segments]
+    copies = [bytearray(buffer_of(segment)) for segment in message.segments]
     return _decode_alone(message, party, copies)
 
 
@@ -124,7 +101,7 @@ def tell_of_taking(
         take(party, message)
 
 
-def _decode_alone(message: Incoming, party: RemoteParty, segments: Sequence[Buffer]) -> Any:
+def _decode_alone(message: Incoming, party: RemoteParty, segments: Sequence[Segment]) -> Any:
     try:
         return party.wire_format.decode(segments, context={"origin": party.handler})
     except DecodingError as error:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from mpccomm.address import join
 from mpccomm.codec.wire_format import OURS, WireFormat
 from mpccomm.display import number_text, plural
-from mpccomm.engine.delivery import allocate
 from mpccomm.engine.error_messages import explain, why_not_ready
 from mpccomm.engine.handlers import Handler
 from mpccomm.engine.notices import Notices, Waits
@@ -172,7 +171,6 @@ class Party:
             now=self.clock(),
             numbering=numbering,
             alone=lambda: loop_owner.program_waits(),
-            allocate=allocate,
         )
         self.most_taken = min(_TAKEN, settings.limits.box_messages // 8), settings.limits.box_bytes // (8 * _TAKEN)
         self.place_is_free = asyncio.Event()

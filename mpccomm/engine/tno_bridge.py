@@ -23,6 +23,7 @@ from mpccomm.engine.party import Party
 from mpccomm.engine.states import GivenUp
 from mpccomm.errors import DecodingError
 from mpccomm.logs import LogEvent
+from mpccomm.memory import buffer_of
 from mpccomm.protocol.frames import AUTOMATIC_NUMBERS, NO_PORT, describe_key
 from mpccomm.protocol.numbering import TnoNumbering
 from mpccomm.protocol.sender import Outgoing
@@ -221,7 +222,7 @@ class TnoBridge:
         if not isinstance(key, str):
             key = automatic_id(self._wire, key[0], self._posted)
         msg_id = key if isinstance(key, str) else key[1]
-        packed = b"".join(message.segments)
+        packed = b"".join(map(buffer_of, message.segments))
         node = packed if self._wire == "tno4" else ormsgpack.packb(packed)
         return b"".join((b"\x82", ormsgpack.packb("object"), node, ormsgpack.packb("id"), ormsgpack.packb(msg_id)))
 

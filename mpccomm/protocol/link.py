@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from mpccomm.memory import Buffer
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.deadlock import DeadlockNews
@@ -41,7 +42,7 @@ from mpccomm.protocol.frames import (
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.meeting import Meeting
 from mpccomm.protocol.receiver import Incoming
-from mpccomm.protocol.sender import Buffer, Outgoing
+from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.states import (
     FOR_A_VISIT,
     FOR_THE_ADOPTED,

@@ -33,7 +33,6 @@ from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.numbering import Numbering, PrefixNumbering
-from mpccomm.protocol.receiver import Allocate, allocate
 from mpccomm.protocol.sender import Counters, Outgoing, bounds_of
 from mpccomm.protocol.session import ClosingNotice, Session
 from mpccomm.protocol.states import (
@@ -67,12 +66,8 @@ class Meeting:
         now: float,
         numbering: Callable[[], Numbering] = PrefixNumbering,
         alone: Callable[[], bool] = lambda: False,
-        allocate: Allocate = allocate,
     ) -> None:
-        """``alone`` says whether all of our program stands still, so that nothing in it could empty the box.
-
-        ``allocate`` makes the memory of large segments.
-        """
+        """``alone`` says whether all of our program stands still, so that nothing in it could empty the box."""
         self.incarnation = incarnation
         self.port = frames.NO_PORT
         self.features = frames.ANNOTATIONS | frames.SUCCESSORS
@@ -88,7 +83,6 @@ class Meeting:
         self._limits = limits
         self._new_numbering = numbering
         self._alone = alone
-        self._allocate = allocate
         self._timing = timing
         self._incarnations = Incarnations(incarnation)
         self._connections = Connections()
@@ -104,7 +98,7 @@ class Meeting:
 
     def _start_afresh(self, now: float, conversation: int = 0) -> None:
         mailbox = Mailbox(self._new_numbering())
-        self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate, conversation)
+        self._session = Session(self._limits, self.counters, now, mailbox, self.finished, conversation)
         self.mailbox = self._session.mailbox
         """The messages that have arrived, and the receives that wait."""
         self.receiver = self._session.receiver

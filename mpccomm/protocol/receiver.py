@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from struct import iter_unpack
-from typing import TypeAlias
 
+from mpccomm.memory import Memory, Segment, reserve
 from mpccomm.protocol.box import Box, cost, id_cost
 from mpccomm.protocol.frames import Key, Part, Start, ViolationError
 from mpccomm.settings import Limits
-
-Allocate: TypeAlias = Callable[[int], memoryview]
-"""Returns writable memory of that many bytes, which should cost nothing before it is written."""
 
 FREE_SEGMENTS = 1024
 SHORTEST_SEGMENT = 1024
 """Segments behind the first `FREE_SEGMENTS` have at least this many bytes each, so that a batch brings few of them."""
 _LENGTH = 8
-_NOTHING = memoryview(bytearray())
 _BROKEN = -1
 """Stands for the number of missing bytes in a message whose writing an error has interrupted: it takes no more."""
 
@@ -48,7 +44,7 @@ class Incoming:
         seq: int,
         total: int,
         cost: int,
-        segments: list[bytes | memoryview],
+        segments: list[Segment],
     ) -> None:
         # Attributes that are read for every message are set in the instance: those of the class take longer to find.
         self.complete = True
@@ -76,25 +72,22 @@ class Arriving(Incoming):
     """A message whose body comes in pieces: a table of segment lengths (where there are several), then the segments.
 
     Memory is taken as bytes arrive, whatever lengths were announced: a short segment grows, a large one gets memory that costs
-    nothing before it is written.
+    nothing before it is written. The first segment of a complete message is bytes: a decoder reads it, and nothing else.
     """
 
-    def __init__(
-        self, receiver: Receiver, number: int, start: Start, cost: int, limits: Limits, allocate: Allocate
-    ) -> None:
+    def __init__(self, receiver: Receiver, number: int, start: Start, cost: int, limits: Limits) -> None:
         super().__init__(receiver, start.key, number, start.seq, start.total, cost, [])
         self.ordered = start.ordered
         if start.annotation:
             self.annotation = start.annotation
         self.complete = False
-        self._allocate = allocate
-        self._large = max(limits.mapped_segment, 1)
+        self._large = limits.mapped_segment
         self._missing = self._unassigned = start.total
         """The bytes that have not arrived, and the bytes of segments that have not begun."""
         self._left = 0
         """The missing bytes of the segment (or the table) that is being written."""
-        self._free = _NOTHING
-        self._grown = bytearray()
+        self._memory = Memory()
+        """That of the table, or of the segment that is being written."""
         self._in_table = start.segments > 1
         self._sizes: Iterator[tuple[int, ...]] = iter(((start.total,),))
         self._begun = 0
@@ -120,18 +113,17 @@ class Arriving(Incoming):
             if not self._left and not self._next_segment():
                 raise ViolationError(f"the segments of message {self.number} don't add up to its {self.total:,} bytes")
             size = min(len(data), self._left)
-            if self._free:
-                self._free[:size] = data[:size]
-                self._free = self._free[size:]
-            else:
-                self._grown += data[:size]
+            try:
+                self._memory.write(data[:size])
+            except MemoryError as error:
+                raise _no_memory(size) from error
             self._left -= size
             data = data[size:]
-            if not self._left and self._grown and not self._in_table:
-                self.segments.append(memoryview(self._grown))
-                self._grown = bytearray()
+            if not self._left:
+                self._memory.trim()
         if not missing:
             self._next_segment()  # what is left has no bytes
+            self.segments[0] = bytes(self.segments[0])
             self.complete = True
         self._missing = missing
 
@@ -139,8 +131,7 @@ class Arriving(Incoming):
         """Begin the next segment that has bytes. False: there is none."""
         if self._in_table:
             self._in_table = False
-            self._sizes = iter_unpack("!Q", self._grown)
-            self._grown = bytearray()
+            self._sizes = iter_unpack("!Q", bytes(self._memory))
         for (size,) in self._sizes:
             self._begun += 1
             if size > self._unassigned or (self._begun > FREE_SEGMENTS and size < SHORTEST_SEGMENT):
@@ -148,25 +139,22 @@ class Arriving(Incoming):
                     f"a segment of {size:,} bytes in message {self.number}, {self._unassigned:,} are left"
                 )
             self._unassigned -= size
+            self._left = size
+            self._memory = self._take_memory(size)
+            self.segments.append(self._memory)
             if size:
-                self._left = size
-                if size >= self._large:
-                    self._free = self._take_memory(size)
-                    self.segments.append(self._free)
                 return True
-            self.segments.append(_NOTHING)
         return False
 
-    def _take_memory(self, size: int) -> memoryview:
+    def _take_memory(self, size: int) -> Memory:
         try:
-            return self._allocate(size)
-        except (OSError, MemoryError, OverflowError) as error:
-            raise ViolationError(f"no memory for a segment of {size:,} bytes: {error}") from error
+            return reserve(size) if size >= self._large else Memory()
+        except (MemoryError, OverflowError) as error:
+            raise _no_memory(size) from error
 
 
-def allocate(size: int) -> memoryview:
-    """Return memory of the plain kind."""
-    return memoryview(bytearray(size))
+def _no_memory(size: int) -> ViolationError:
+    return ViolationError(f"no memory for {size:,} bytes of a message")
 
 
 class DecodeOrder:
@@ -210,10 +198,9 @@ class DecodeOrder:
 class Receiver:
     """Position, partial messages, and the box. The other side's `Sender` mirrors it."""
 
-    def __init__(self, limits: Limits, allocate: Allocate = allocate, conversation: int = 0) -> None:
+    def __init__(self, limits: Limits, conversation: int = 0) -> None:
         """Begin a conversation; ``conversation`` is how many with this party there were before."""
         self._limits = limits
-        self._allocate = allocate
         self.conversation = conversation
         self.received = 0
         """The number of the frame up to which everything is here."""
@@ -248,7 +235,7 @@ class Receiver:
         size = cost(frame.total, frame.segments, id_cost(frame.key, frame.id_size))
         box = self.box
         self.check_room(frame.total, size)
-        message = Arriving(self, box.begun, frame, size, self._limits, self._allocate)
+        message = Arriving(self, box.begun, frame, size, self._limits)
         box.begin(size)
         self.received = frame.seq
         message.at = self.now

@@ -16,6 +16,7 @@ from itertools import accumulate, chain, islice
 from struct import pack
 from typing import Any, TypeAlias
 
+from mpccomm.memory import Buffer
 from mpccomm.protocol.box import WHOLE_COST, Box, cost, id_cost
 from mpccomm.protocol.frames import (
     ANNOTATIONS,
@@ -41,8 +42,6 @@ from mpccomm.protocol.frames import (
 )
 from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
-
-Buffer = bytes | bytearray | memoryview
 
 _MOST_PARTS = MAX_FRAMES - 64
 """Each frame is one part of a batch or several; the rest is for what goes along."""

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+from mpccomm.memory import Buffer
 from mpccomm.protocol import frames
 from mpccomm.protocol.box import WHOLE_COST, id_cost
 from mpccomm.protocol.connection import Connection
@@ -31,8 +32,8 @@ from mpccomm.protocol.frames import (
     read_key,
 )
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.receiver import Allocate, Incoming, Receiver, allocate
-from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
+from mpccomm.protocol.receiver import Incoming, Receiver
+from mpccomm.protocol.sender import Counters, Outgoing, Sender
 from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
 
@@ -63,11 +64,10 @@ class Session:
         now: float,
         mailbox: Mailbox,
         finished: Finished,
-        allocate: Allocate = allocate,
         conversation: int = 0,
     ) -> None:
         self.mailbox = mailbox
-        self.receiver = Receiver(limits, allocate, conversation)
+        self.receiver = Receiver(limits, conversation)
         self.sender = Sender(limits, counters)
         self.ack_due = False
         self.unacknowledged = 0

@@ -15,6 +15,7 @@ import pytest
 from mpccomm.codec import decode, encode
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import CommunicationError, DecodingError
+from mpccomm.memory import Memory
 from tests.codec.raw import call, decode_node, leaf, message, name_of, segment
 
 ROOT = Path(__file__).parents[2]
@@ -149,7 +150,7 @@ def test_keys_of_equal_hashes_do_not_cost_quadratic_time(tag: Tag) -> None:
     assert time.process_time() - began < 2
 
 
-@pytest.mark.parametrize("kind", [bytearray, memoryview, lambda data: memoryview(bytearray(data)), bytes])
+@pytest.mark.parametrize("kind", [bytearray, memoryview, lambda data: memoryview(bytearray(data)), bytes, Memory])
 def test_segments_of_any_kind(kind: Any) -> None:
     value = [b"x" * 5000, np.arange(5000), bytearray(5000), [2**2000 + i for i in range(100)]]
     received: Any = decode([kind(bytes(part)) for part in encode(value).segments])
@@ -169,6 +170,17 @@ def test_writable_segments_become_the_memory_of_the_value() -> None:
     blob = bytearray(b"x" * 5000)
     segments = [bytearray(part) for part in encode(blob).segments]
     assert decode(segments) is segments[1]
+
+
+def test_memory_that_has_arrived_becomes_the_value() -> None:
+    array, blob = np.arange(5000), b"x" * 5000
+    envelope, *parts = encode([array, blob]).segments
+    memories = [Memory(bytes(part)) for part in parts]
+    received: Any = decode([envelope, *memories])
+    np.testing.assert_array_equal(received[0], array)
+    assert np.shares_memory(received[0], np.frombuffer(memories[0].getbuffer(), np.uint8))
+    assert received[1] == blob
+    assert received[1] is bytes(memories[1])
 
 
 def test_no_payload_in_the_error() -> None:

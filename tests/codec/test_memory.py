@@ -54,6 +54,16 @@ ARRAY = "value = np.ones(size // 8)"
             "received = decode([envelope, data])",
             1.05,
         ),
+        (
+            "from mpccomm.memory import Memory; envelope, data = encode(b'x' * size).segments; data = Memory(bytes(data))",
+            "received = decode([envelope, data])",
+            0.05,
+        ),
+        (
+            "from mpccomm.memory import Memory; envelope, data = encode(np.ones(size // 8)).segments; data = Memory(bytes(data))",
+            "received = decode([envelope, data])",
+            0.05,
+        ),
     ],
 )
 @pytest.mark.parametrize("size", [256 << 20, pytest.param(1 << 30, marks=[LONG, pytest.mark.timeout(300)])])

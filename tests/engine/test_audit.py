@@ -21,10 +21,10 @@ import pytest
 
 from mpccomm import ConfigurationError, DecodingError, Pool, Serialization, SyncPool
 from mpccomm.codec import Encoded
-from mpccomm.codec.abc import Buffer
 from mpccomm.codec.wire_format import OURS, WireFormat
 from mpccomm.engine.audit import Audit
 from mpccomm.logs import EventLog
+from mpccomm.memory import Segment
 from tests.pools import LOCAL, quick
 from tests.sync.duo import introduce
 from tests.timing import UNIT
@@ -172,7 +172,7 @@ async def test_what_the_program_does_with_an_array_is_its_own_affair(tmp_path: P
 async def test_what_was_put_back_while_it_was_decoded_is_there_once(tmp_path: Path) -> None:
     decoding, go_on = threading.Event(), threading.Event()
 
-    def decode(segments: Sequence[Buffer], *, context: Mapping[str, object]) -> Any:
+    def decode(segments: Sequence[Segment], *, context: Mapping[str, object]) -> Any:
         decoding.set()
         assert go_on.wait(50 * UNIT)
         return OURS.decode(segments, context=context)

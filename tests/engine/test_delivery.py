@@ -1,4 +1,4 @@
-"""What arrives: the memory for large segments, and what becomes of a message whose class raises.
+"""What becomes of a message whose class raises.
 
 How values come of messages is tested with the requests.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import mmap
-import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -18,7 +16,6 @@ import pytest
 from mpccomm import DecodingError, MissingExtraError, Serialization
 from mpccomm.codec import Encoded
 from mpccomm.codec.wire_format import OURS, WireFormat
-from mpccomm.engine.delivery import _HUGE, allocate
 from mpccomm.errors import missing_library
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, Log, pools
@@ -26,33 +23,6 @@ from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
 GARBLED = WireFormat("garbage", lambda *_, **__: Encoded((b"\xc1garbage",), False), OURS.decode)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_what_a_forked_process_writes_is_its_own() -> None:
-    memory = allocate(8192)
-    child = os.fork()
-    if not child:
-        memory[0] = 1
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert memory[0] == 0
-
-
-@pytest.mark.parametrize(
-    "size", [100, _HUGE.start - 1, _HUGE.start, _HUGE.start + 1, 5_000_000, _HUGE.stop - 1, _HUGE.stop]
-)
-@pytest.mark.parametrize("missing", [[], ["MADV_HUGEPAGE"], ["MAP_PRIVATE", "MADV_HUGEPAGE"]])
-def test_it_is_mapped_on_every_system(missing: list[str], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in missing:
-        monkeypatch.delattr(mmap, name, raising=False)
-    memory = allocate(size)
-    memory[:3] = b"abc"
-    memory[-1] = 1
-    assert bytes(memory[:4]) == b"abc\0"
-    assert bytes(memory[-2:]) == b"\0\1"
-    assert len(memory) == memory.nbytes == size
-    assert isinstance(memory.obj, mmap.mmap)
 
 
 class OfTheProgramError(BaseException):

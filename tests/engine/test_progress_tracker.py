@@ -12,11 +12,12 @@ from mpccomm import Limits, Progress, Settings, SyncPool, Timing
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.states import GivenUp
 from mpccomm.logs import EventLog
+from mpccomm.memory import Buffer
 from mpccomm.progress import Transfer
 from mpccomm.protocol.frames import Part, Start, parse
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Receiver
-from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
+from mpccomm.protocol.sender import Counters, Outgoing, Sender
 from mpccomm.protocol.states import Cause, Ending
 from tests.pools import LOCAL, Log
 from tests.protocol.links import batch_of

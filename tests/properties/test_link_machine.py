@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mpccomm.protocol.frames import Key, Start
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.receiver import Arriving, Incoming, Receiver, allocate
+from mpccomm.protocol.receiver import Arriving, Incoming, Receiver
 from mpccomm.protocol.states import CloseCode, PartyState
 from mpccomm.settings import Limits
 from tests.protocol.links import Pair, connected, message, new_link, receive
@@ -32,7 +32,7 @@ class MailboxMachine(RuleBasedStateMachine):
     def arriving(self, key: Key, total: int, data: bytes) -> Incoming:
         self.number += 1
         start = Start(self.number, key, 1, False, 1, total, memoryview(data))
-        return Arriving(self.receiver, self.number, start, 0, Limits(), allocate)
+        return Arriving(self.receiver, self.number, start, 0, Limits())
 
     def expect(self, delivered: list[Receive]) -> None:
         for got in delivered:

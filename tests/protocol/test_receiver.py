@@ -7,6 +7,7 @@ from collections import deque
 
 import pytest
 
+from mpccomm.memory import Memory
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import Key, Part, Start, ViolationError, encode_key, message_head
 from mpccomm.protocol.mailbox import Mailbox
@@ -97,33 +98,45 @@ def test_a_message_that_broke_stays_broken() -> None:
             receiver.part(Part(2, 0, memoryview(table(1, 2) + b"1")))
 
 
-def test_no_memory() -> None:
-    def fail(size: int) -> memoryview:
-        raise OSError("none left")
+@pytest.mark.parametrize("mapped", [1, 100])
+def test_no_memory(mapped: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoMemory(Memory):
+        def write(self, data: object) -> int:
+            raise MemoryError
 
-    receiver = Receiver(Limits(mapped_segment=1), fail)
+    def fail(size: int) -> Memory:
+        raise MemoryError
+
+    monkeypatch.setattr("mpccomm.protocol.receiver.Memory", NoMemory)
+    monkeypatch.setattr("mpccomm.protocol.receiver.reserve", fail)
+    receiver = Receiver(Limits(mapped_segment=mapped))
     receiver.start(start(1, total=2))
-    with pytest.raises(ViolationError, match="none left"):
+    with pytest.raises(ViolationError, match="no memory for"):
         receiver.part(Part(2, 0, memoryview(b"1")))
     # Half of it may have been written: what comes now would be in the wrong place.
     with pytest.raises(ViolationError, match="longer"):
         receiver.part(Part(2, 0, memoryview(b"1")))
 
 
-def test_large_segments_lie_where_they_were_allocated() -> None:
-    sizes = []
+def test_more_memory_than_there_can_be() -> None:
+    receiver = Receiver(Limits(box_bytes=2**62, max_message_size=2**62))
+    with pytest.raises(ViolationError, match="no memory for"):
+        receiver.start(start(1, b"1", total=2**61))
 
-    def note(size: int) -> memoryview:
-        sizes.append(size)
-        return memoryview(bytearray(size))
 
-    receiver = Receiver(Limits(mapped_segment=4), note)
+def test_large_segments_have_their_memory_at_once() -> None:
+    receiver = Receiver(Limits(mapped_segment=4))
     data = bytes(range(100))
-    body = table(100, 3, 4) + data + b"abcdefg"
-    message = receiver.start(start(1, body[:50], segments=3, total=len(body)))
+    body = table(4, 100, 3, 4) + b"head" + data + b"abcdefg"
+    message = receiver.start(start(1, body[:50], segments=4, total=len(body)))
+    assert message is not None
+    _, large = message.segments
+    assert len(large) == 100
     assert receiver.part(Part(2, 0, memoryview(body[50:]))) is message
-    assert contents(message) == [data, b"abc", b"defg"]
-    assert sizes == [100, 4]
+    assert contents(message) == [b"head", data, b"abc", b"defg"]
+    # What is read is bytes; the others become what they are for.
+    assert [type(segment) for segment in message.segments] == [bytes, Memory, Memory, Memory]
+    assert message.segments[1] is large
 
 
 def test_many_segments_cost_their_sender_as_much_as_us() -> None:

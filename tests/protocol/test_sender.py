@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from mpccomm.memory import Buffer
 from mpccomm.protocol.frames import ANNOTATIONS, MESSAGE_OVERHEAD, Part, Start, ViolationError, pack_annotation
-from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender, bounds_of
+from mpccomm.protocol.sender import Counters, Outgoing, Sender, bounds_of
 from mpccomm.settings import Limits
 from tests.protocol.links import batch_of, message, parsed
 

@@ -6,11 +6,12 @@ from collections import deque
 
 import pytest
 
+from mpccomm.memory import Buffer
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import Kind, ViolationError, describe_key
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.sender import Buffer, Counters, Outgoing
+from mpccomm.protocol.sender import Counters, Outgoing
 from mpccomm.protocol.session import ClosingNotice, Session
 from mpccomm.protocol.states import Cause, Ending
 from mpccomm.settings import Limits
