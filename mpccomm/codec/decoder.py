@@ -249,10 +249,10 @@ NOT_PLAIN: Final = object()
 def decode_plain(segments: Sequence[Segment]) -> Any:
     """Return the value if it is one small thing that msgpack knows, as most are; `NOT_PLAIN`: `decode` has to see it."""
     if len(segments) == 1:
-        envelope = segments[0]
+        envelope: Any = segments[0]
         size = len(envelope)
         # The head shows that nothing is tagged in it, and that nothing follows.
-        if type(envelope) is bytes and size and size == (SIZES[envelope[0]] or (size > 1 and envelope[1] + 2)):
+        if size and size == (SIZES[envelope[0]] or (size > 1 and envelope[1] + 2)):
             try:
                 return unpackb(envelope)
             except ValueError:
@@ -278,10 +278,9 @@ def decode(
     optional library. What a ``deserialize`` method of the user raised is its ``__cause__``.
     """
     try:
-        plain = decode_plain(segments)
-        if plain is not NOT_PLAIN:
-            return plain
         envelope = buffer_of(segments[0])
+        if len(segments) == 1 and (plain := decode_plain((envelope,))) is not NOT_PLAIN:
+            return plain
         size = len(envelope)
         if size > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")

@@ -249,7 +249,6 @@ class BaseChannel:
         if (
             envelope is None
             or msg_id is not None
-            or self._space.prefix
             or self._space.label
             or party.prefix
             or limits is not NO_LIMIT

@@ -672,6 +672,10 @@ class PlainSend(SendCall):
     __slots__ = ()
 
     future: asyncio.Future[None]
+    ordered = False
+    awaited = True
+    segments = 1
+    limits = NO_LIMIT
 
     def __init__(
         self, party: RemoteParty, envelope: bytes, called: tuple[int, float] | None, future: asyncio.Future[None]
@@ -679,15 +683,11 @@ class PlainSend(SendCall):
         # All that `SendCall` sets, which would be one call more for every message.
         self.failure = self.error = None
         self.annotation = b""
-        self.ordered = False
-        self.awaited = True
-        self.segments = 1
         self.body = (envelope,)
         self.total = len(envelope)
         self.state = _WAITING
         self.future = future
         self.party = party
-        self.limits = NO_LIMIT
         self.called: Called | None = called
         if called is not None:
             if self.total > AT_A_STROKE:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from mpccomm.engine.base_channel import NamedChannel, values_of
 from mpccomm.engine.deadlines import Deadline
 from mpccomm.engine.expect import Array, Expect
-from mpccomm.engine.futures import raise_error, withdraw_forgotten
+from mpccomm.engine.futures import raise_error, taken, withdraw_forgotten
 from mpccomm.engine.group_calls import calls_of
 from mpccomm.engine.options import UNSET, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
 from mpccomm.engine.several import together
 from mpccomm.pool.groups import Group
-from mpccomm.pool.waiting import Waiting
+from mpccomm.pool.waiting import NOT_HERE, Waiting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,9 +64,9 @@ class Messages(Waiting):
         limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
         # The wait is written out: in a coroutine of its own it would take more steps for every message.
         owner = engine.loop_owner
-        home = owner.home
-        # Before Python 3.12 it takes a call of the system to ask for the running loop.
-        if home is None or get_ident() != owner.thread or not home.is_running():
+        home: Any = owner.home
+        # Before Python 3.12 it takes a call of the system to ask for the running loop. Without a loop there is no thread of it.
+        if get_ident() != owner.thread or not home.is_running():
             await self._deliver_from_elsewhere(party, message, msg_id, limits)
             return
         future = home.create_future()
@@ -162,7 +162,11 @@ class Messages(Waiting):
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
         """
-        return await self._receive(name, msg_id, timeout, expect)
+        value = self._receive_now(name, msg_id, timeout, expect)
+        if value is NOT_HERE:
+            call = self._receiving(name, msg_id, timeout, expect)
+            value = await taken(call, self._engine.loop_owner, call.value)
+        return value
 
     @overload
     def arecv(

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel
 from mpccomm.engine.delivery import is_outcome, read, tell_of_receipt
@@ -32,6 +32,9 @@ from mpccomm.protocol.receiver import Incoming
 
 T = TypeVar("T")
 
+NOT_HERE: Final = object()
+"""No value: the message has to be waited for, or looked for in another way."""
+
 
 class Waiting(BaseChannel):
     """The waiting of the calls in `mpccomm.pool.channel`; `mpccomm.sync.waiting` has the same for calls that block."""
@@ -54,24 +57,26 @@ class Waiting(BaseChannel):
         watched = future_of(running_loop(), owner)
         await finish(self._queue(names, message, msg_id, limits, None, watched), watched)
 
-    async def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
-        """Return the next message of a party. One that is here already needs no request."""
+    def _receive_now(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
+        """Return the next message of a party if it is here already: then it needs no request. Otherwise `NOT_HERE`."""
         engine = self._engine
         owner = engine.loop_owner
-        home = owner.home
+        home: Any = owner.home
         if (
             timeout is None
             and expect is None
-            and type(name) is str
             and engine.lifecycle.at_work
             and get_ident() == owner.thread
-            and home is not None
             and home.is_running()
             and not (owner.posted or owner.forgotten or owner.suspect)
         ):
-            party = engine.parties.get(name) or engine.party(name)
-            if msg_id is None and not (self._space.prefix or party.prefix):
-                prefix, own = self._space.label, None
+            try:
+                party = engine.parties[name]
+            except (KeyError, TypeError):
+                return NOT_HERE
+            space = self._space
+            if msg_id is None and not (space.prefix or party.prefix):
+                prefix, own = space.label, None
             else:
                 prefix, own = self._key(party, msg_id)
             try:
@@ -86,10 +91,11 @@ class Waiting(BaseChannel):
                     if only is None or not only.awake:
                         party.connections.wake()
                     observers = owner.observers
-                    begun = 0.0 if observers is None else party.clock()
+                    if observers is None:
+                        return read(message, party)
+                    begun = party.clock()
                     value = read(message, party)
-                    if observers is not None:
-                        self._tell_of_receipt(observers, party, message, begun)
+                    self._tell_of_receipt(observers, party, message, begun)
                     return value
                 except BaseException as error:
                     if is_outcome(error):
@@ -104,8 +110,7 @@ class Waiting(BaseChannel):
                         owner.judge()
                         raise
                     raise
-        call = self._receiving(name, msg_id, timeout, expect)
-        return await taken(call, owner, call.value)
+        return NOT_HERE
 
     @staticmethod
     def _tell_of_receipt(observers: Observers, party: Party, message: Incoming, begun: float) -> None:

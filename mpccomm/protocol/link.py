@@ -320,13 +320,9 @@ class Link(Meeting):
             parts += connection.control.values()
             connection.control.clear()
         if connection is self._connections.current:
-            session = self._session
-            connection.more = more = session.fill(connection, parts, now, most)
-            if more:
-                sender = session.sender
-                connection.more = bool(sender.queue or sender.under_way or connection.again)
-                if sender.refused:
-                    self._report_refused()
+            connection.more = self._session.fill(connection, parts, now, most)
+            if self.sender.refused:
+                self._report_refused()
         else:
             connection.more = False
             if len(parts) > 1 and connection.verified and self._adopted(connection):

@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, count, islice
 from struct import pack
 from typing import Any, TypeAlias
 
@@ -65,7 +65,7 @@ class Outgoing:
     number = -1
     """The number of messages that began before it."""
     sent = 0
-    """How many bytes of it were sent at least once."""
+    """How many bytes of it were sent at least once, where it goes in pieces."""
     whole = False
     """Whether the other side holds all of it, where it is not delivered before those in front of it."""
     delivered = False
@@ -187,7 +187,8 @@ class Sender:
         """The frames of messages that have begun at once, for the next batch."""
         self.credit = 0
         """Bytes of frames that may still begin at once. More than 0 only while nothing is queued, under way, or to be repeated."""
-        self._numbers = defaultdict[str, int](int)
+        self._numbers = defaultdict[str, Iterator[int]](count)
+        """The automatic numbers, by prefix."""
         self._queued_bytes = 0
         self._awaited = False
         """Whether one of the messages that have not begun may be awaited."""
@@ -208,9 +209,7 @@ class Sender:
 
     def next_key(self, prefix: str) -> Key:
         """Return the id of a message that was given none."""
-        number = self._numbers[prefix]
-        self._numbers[prefix] = number + 1
-        return prefix, number
+        return prefix, next(self._numbers[prefix])
 
     def forget_numbers(self) -> None:
         """Begin to count anew, as the other side does."""
@@ -227,17 +226,18 @@ class Sender:
 
     def add_plain(self, message: Outgoing) -> None:
         """Send a message of one segment, which is `bytes`, under the `next_key` without a prefix. So are nearly all."""
-        numbers = self._numbers
-        number = numbers[""]
-        numbers[""] = number + 1
+        number = next(self._numbers[""])
         # The same as `Outgoing.address`, without a call.
         message.key = "", number
         total = message.total
-        message.cost = cost = WHOLE_COST + total
-        message.weight = weight = MESSAGE_OVERHEAD + total
-        if message.annotation:
-            message.weight = weight = weight + len(message.annotation)
+        cost = WHOLE_COST + total
+        annotation = message.annotation
+        weight = MESSAGE_OVERHEAD + total
+        if annotation:
+            weight += len(annotation)
         if weight > self.credit:
+            message.cost = cost
+            message.weight = weight
             self._queue(message)
             return
         # It begins at once. The same as `_begin` and `_head_of`, without a call.
@@ -249,12 +249,13 @@ class Sender:
         self.last_seq = seq = self.last_seq + 1
         self._log.append((seq, message, 0, total, True, weight))
         self.in_flight += weight
-        message.sent = total
-        if message.annotation:
-            self.ready.append(self._head_of(message, seq))
-        else:
-            self.ready.append(_head(MESSAGE, AUTOMATIC, 0, weight - HEADER_SIZE, seq, number))
-        self.ready += message.body
+        # The same as `_head_of`, without a call.
+        head = (
+            self._head_of(message, seq)
+            if annotation
+            else _head(MESSAGE, AUTOMATIC, 0, weight - HEADER_SIZE, seq, number)
+        )
+        self.ready += head, *message.body
         counters = self._counters
         counters.messages_sent += 1
         counters.bytes_sent += total
@@ -366,7 +367,6 @@ class Sender:
                 self.last_seq = seq = self.last_seq + 1
                 self._log.append((seq, message, 0, total, True, weight))
                 self.in_flight += weight
-                message.sent = total
                 parts.append(self._head_of(message, seq))
                 parts += message.body
                 used += weight
@@ -515,16 +515,13 @@ class Sender:
         ``taken`` messages and ``taken_bytes`` have left its box. Returns whether that is news.
         """
         box = self.box
-        news = False
-        # The same as `Box.hear`, without a call.
-        if taken > box.begun or taken_bytes > box.begun_bytes:
-            box.hear(taken_bytes, taken)
-        if taken > box.taken:
+        news = taken > box.taken or taken_bytes > box.taken_bytes
+        if news:
+            # The same as `Box.hear`, without a call. Each message costs some bytes: both have grown.
+            if taken > box.begun or taken_bytes > box.begun_bytes:
+                box.hear(taken_bytes, taken)
             box.taken = taken
-            news = True
-        if taken_bytes > box.taken_bytes:
             box.taken_bytes = taken_bytes
-            news = True
         frames = received - self.acknowledged
         if frames <= 0:
             return news

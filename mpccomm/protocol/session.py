@@ -74,7 +74,8 @@ class Session:
         """Bytes of unfinished messages that were received since the last acknowledgement."""
         self._finished = finished
         self._limits = limits
-        self._largest = limits.max_message_size
+        self._most = min(limits.max_message_size, limits.box_bytes)
+        """Bytes up to which a box may fill without a closer look."""
         self._counters = counters
         self._budget = min(max(limits.frame_size, _SMALLEST_BATCH), _LARGEST_BATCH) - frames.BATCH_HEAD
         self._unacknowledged_since = now
@@ -102,64 +103,58 @@ class Session:
         key: Key
         receiver = self.receiver
         box = receiver.box
-        before, total_bytes, end = box.begun, 0, len(batch)
+        counters = self._counters
+        end = len(batch)
         self.ack_due = True
-        try:
-            while at < end:
-                begins = data = at + MESSAGE_OVERHEAD
-                if begins > end or not left:
-                    if batch[at] != MESSAGE:
-                        break
-                    raise ViolationError(f"{end - at:,} bytes left over, no message fits in them" if left else TOO_MANY)
-                head, size, seq, number = _unpack(batch, at)
-                ends = at + HEADER_SIZE + size
-                key, cost = ("", number), WHOLE_COST
-                if head != PLAIN or ends < begins or ends > end:
-                    if head >> 24 != MESSAGE:
-                        break
-                    if ends > end:
-                        raise ViolationError(f"a frame claims {size:,} bytes where {end - at - HEADER_SIZE:,} are left")
-                    key, cost, annotation, data = self._read_head(batch, begins, ends, head, number)
-                left -= 1
-                at = ends
-                if seq != receiver.received + 1:
-                    receiver.repeated(seq)
-                    connection.repeats(seq, now)
+        while at < end:
+            begins = data = at + MESSAGE_OVERHEAD
+            if begins > end or not left:
+                if batch[at] != MESSAGE:
+                    break
+                raise ViolationError(f"{end - at:,} bytes left over, no message fits in them" if left else TOO_MANY)
+            head, size, seq, number = _unpack(batch, at)
+            ends = at + HEADER_SIZE + size
+            key, cost = ("", number), WHOLE_COST
+            if head != PLAIN or ends < begins or ends > end:
+                if head >> 24 != MESSAGE:
+                    break
+                if ends > end:
+                    raise ViolationError(f"a frame claims {size:,} bytes where {end - at - HEADER_SIZE:,} are left")
+                key, cost, annotation, data = self._read_head(batch, begins, ends, head, number)
+            left -= 1
+            at = ends
+            if seq != receiver.received + 1:
+                receiver.repeated(seq)
+                connection.repeats(seq, now)
+                continue
+            total = ends - data
+            cost += total
+            begun = box.begun
+            body = batch[data:ends]
+            if type(body) is not bytes:
+                body = bytes(body)
+            message = Incoming(receiver, key, begun, seq, total, cost, [body])
+            message.at = now
+            # Nearly the same as `Receiver.check_room`, without a call.
+            if begun - box.taken >= box.most_messages or box.begun_bytes - box.taken_bytes + cost > self._most:
+                receiver.check_room(total, cost)
+            box.begun = begun + 1
+            box.begun_bytes += cost
+            receiver.received = seq
+            counters.messages_received += 1
+            counters.bytes_received += total
+            if head != PLAIN:
+                message.annotation = annotation
+                if head & _IN_ORDER:
+                    self._put_in_order(message)
                     continue
-                total = ends - data
-                cost += total
-                begun = box.begun
-                body = batch[data:ends]
-                if type(body) is not bytes:
-                    body = bytes(body)
-                message = Incoming(receiver, key, begun, seq, total, cost, [body])
-                message.at = now
-                # Nearly the same as `Box.fits`, without a call.
-                if (
-                    total > self._largest
-                    or begun - box.taken >= box.most_messages
-                    or box.begun_bytes - box.taken_bytes + cost > box.most_bytes
-                ):
-                    receiver.check_room(total, cost)
-                box.begun = begun + 1
-                box.begun_bytes += cost
-                receiver.received = seq
-                total_bytes += total
-                if head != PLAIN:
-                    message.annotation = annotation
-                    if head & _IN_ORDER:
-                        self._put_in_order(message)
-                        continue
-                receive = self.mailbox.put(message)
-                if receive is not None:
-                    # The same as `consume`, without a call.
-                    message.consumed = True
-                    box.taken += 1
-                    box.taken_bytes += cost
-                    self._finished.append(receive)
-        finally:
-            self._counters.messages_received += box.begun - before
-            self._counters.bytes_received += total_bytes
+            receive = self.mailbox.put(message)
+            if receive is not None:
+                # The same as `consume`, without a call.
+                message.consumed = True
+                box.taken += 1
+                box.taken_bytes += cost
+                self._finished.append(receive)
         return at, left
 
     def _read_head(self, batch: Batch, at: int, end: int, head: int, number: int) -> tuple[Key, int, bytes, int]:
@@ -293,14 +288,14 @@ class Session:
     def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> bool:
         """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head.
 
-        ``most`` is as many bytes as the line moves in a short time, at least a few hundred. Returns whether there may be more.
+        ``most`` is as many bytes as the line moves in a short time, at least a few hundred. Returns whether there is more.
         """
         sender = self.sender
         more = False
         again = connection.again
         if again or again is None or sender.queue or sender.under_way:
-            more = True
             self._fill_by_and_by(connection, parts, now, most)
+            more = bool(sender.queue or sender.under_way or connection.again)
         elif sender.ready:
             if sender.credit > most:
                 sender.credit = most

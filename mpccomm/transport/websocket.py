@@ -333,13 +333,14 @@ class WebSocket(Stream, Upgraded):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes that have arrived."""
-        self._pace.taken += len(data)
+        size = len(data)
+        self._pace.taken += size
         if not self._clear:
             self._take_in(data)
             return
         beginnings = self._beginnings
         try:
-            batch = data.removeprefix(beginnings[len(data)])
+            batch = data.removeprefix(beginnings[size])
             if batch is not data:
                 self._deliver(batch)
                 return

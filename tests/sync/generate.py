@@ -35,8 +35,13 @@ OWN = {
             r"(?s)        # The wait is written out: .*?\n\n",
             "        self._deliver(party, message, msg_id, limits)\n\n",
         ),
+        (
+            r"(?s)        value = self\._receive_now\(.*?\n\n",
+            "        return self._receive(name, msg_id, timeout, expect)\n\n",
+        ),
         (r"from threading import get_ident\n", ""),
-        (r"from mpccomm.engine.futures import raise_error, withdraw_forgotten\n", ""),
+        (r"from mpccomm.engine.futures import raise_error, taken, withdraw_forgotten\n", ""),
+        (r"import NOT_HERE, Waiting", "import Waiting"),
         (r"`mpccomm/sync/channel.py` is made of this module.", "Made of `mpccomm/pool/channel.py`."),
     ),
     "groups": (
