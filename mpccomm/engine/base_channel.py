@@ -30,6 +30,7 @@ from mpccomm.engine.options import (
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import FutureCall, Plain, PlainSend, ReceiveCall, Request, SendCall, Waiter
 from mpccomm.engine.several import First, Part, Several, together
+from mpccomm.engine.trail import Called
 from mpccomm.errors import ConfigurationError, MessageTooLargeError
 from mpccomm.memory import Buffer
 
@@ -183,7 +184,13 @@ class BaseChannel:
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> list[ReceiveCall]:
         """Return the receives of one message from each of the parties, not started yet."""
-        return self._receiving_of(self._engine.parties_named(names_of(names)), msg_id, timeout, expect)
+        calls = self._receiving_of(self._engine.parties_named(names_of(names)), msg_id, timeout, expect)
+        owner = self._engine.loop_owner
+        if owner.observers is not None:
+            lane = owner.lane()
+            for call in calls:
+                call.lane = lane
+        return calls
 
     def _receiving_of(
         self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
@@ -245,7 +252,8 @@ class BaseChannel:
         """
         engine, link = self._engine, party.link
         owner = engine.loop_owner
-        envelope = party.wire_format.encode_plain(message)
+        encode_plain = party.wire_format.encode_plain
+        envelope = encode_plain(message)
         if (
             envelope is None
             or msg_id is not None
@@ -305,9 +313,9 @@ class BaseChannel:
         owner = engine.loop_owner
         if not engine.lifecycle.at_work or owner.suspect or not awaited:
             self._enter()
-        called = None
+        called: Called | None = None
         if owner.observers is not None:
-            called = owner.lane(), owner.clock()
+            called = (owner.lane(), owner.clock()) if awaited else (owner.lane(), owner.clock(), 0.0, False)
         wire_format, post = party.wire_format, self._post
         envelope = wire_format.encode_plain(message)
         encoded: Encoded | Plain = (envelope or b"",), False  # an `Encoded` takes longer to make than all its contents
@@ -358,7 +366,7 @@ class BaseChannel:
         serialising = Serialising(engine.serialising)
         try:
             owner = engine.loop_owner
-            called = None if owner.observers is None else (owner.lane(), owner.clock())
+            called = None if owner.observers is None else (owner.lane(), owner.clock(), 0.0, awaited)
             encoded = self._encode(parties, message, serialising, snapshot=not awaited)
             calls: list[SendCall] = [
                 SendCall(party, *key, encoded[party.wire_format], limits, awaited, called)

@@ -289,7 +289,7 @@ class GroupChannel(BaseChannel):
         serialising = Serialising(self._engine.serialising)
         try:
             owner = self._engine.loop_owner
-            called = None if owner.observers is None else (owner.lane(), owner.clock())
+            called = None if owner.observers is None else (owner.lane(), owner.clock(), 0.0, False)
             encoded = self._encoded(messages, serialising)
             # Values of which one can't be encoded leave no trace. Any other send is noted before it begins.
             call.begin()

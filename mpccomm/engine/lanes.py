@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from asyncio import _get_running_loop
 from collections.abc import Mapping
 from contextvars import Context, ContextVar
 from itertools import count
@@ -56,10 +57,12 @@ def lane() -> int:
     On the thread of a loop that runs, ``of_tasks[running[loop]]`` is the same in fewer steps, where it is no KeyError. (What asks
     for the running loop costs as much as all the rest: before Python 3.12 it asks the system for the process.)
     """
-    loop = asyncio._get_running_loop()
+    loop = _get_running_loop()
     task = None if loop is None else asyncio.current_task(loop)
-    number: int | None = getattr(_thread, "number", None) if task is None else of_tasks.get(task)
-    return _make(task) if number is None else number
+    try:
+        return _thread.number if task is None else of_tasks[task]
+    except (AttributeError, KeyError):
+        return _make(task)
 
 
 def _make(task: asyncio.Task[Any] | None) -> int:

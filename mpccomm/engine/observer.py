@@ -82,6 +82,7 @@ class Observers:
         """A party was connected, or its connection was lost; on the pool's loop."""
         self.phase: tuple[Callable[[str, object, bool], None], ...] = self._hooks("phase")
         """A stay in a phase of the program begins, in its thread, or ends, in any thread."""
+        self._waits_of_several = (*self.waits, *self.further_waits)
         self.each = bool(self.sends or self.delivered or self.receives)
         """Whether one is told of each message. If not, none is told that a message which went back has come again."""
 
@@ -90,7 +91,7 @@ class Observers:
 
     def begin_wait(self, involved: Involved, *, further: bool) -> Callable[[], None] | None:
         """Tell that a call begins to wait. Returns what is to be called when it ends; None: nothing."""
-        hooks = (*self.waits, *self.further_waits) if further else self.waits
+        hooks = self._waits_of_several if further else self.waits
         if len(hooks) == 1:
             return hooks[0](involved)
         return partial(_call_all, [hook(involved) for hook in hooks]) if hooks else None
@@ -101,7 +102,7 @@ def _call_all(functions: Iterable[Callable[[], None]]) -> None:
         function()
 
 
-EVENTS = tuple(name for name in vars(Observers(())) if name not in ("all", "each"))
+EVENTS = tuple(name for name in vars(Observers(())) if name not in ("all", "each", "_waits_of_several"))
 _OTHERWISE = {"sends": b"", "waits": lambda: None, "further_waits": lambda: None}
 """What stands in for what a hook returns that has raised."""
 

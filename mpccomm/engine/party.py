@@ -103,7 +103,7 @@ class Party:
     failed_dials = 0
     dialling_since: float | None = None
     contact = ContactState.MISSING
-    closed: Cause | None = None
+    closed: Cause | None
     """Why calls fail: it is BARRED or CLOSED."""
     refusal = ""
     """Why one end does not accept the other's certificate: it is REFUSED."""
@@ -178,6 +178,7 @@ class Party:
         self.retry_now = asyncio.Event()
         """Set when a call waits for it although it was refused."""
         self.wire_format = wire_format
+        self.closed = None
         self.handler = Handler(self)
         self.ordering = Ordering()
         self.impatient: set[SendCall] = set()

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from mpccomm.engine.lanes import Lanes, lane
 from mpccomm.engine.loop_owner import LoopOwner, copied
 from mpccomm.engine.notes import Making, Stayed, Undelivered, Waited, whole
 from mpccomm.engine.observer import Involved
+from mpccomm.engine.several import Several
 from mpccomm.engine.trail import Book, Trail, joined, without
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.link import Link
@@ -36,6 +38,9 @@ log = EventLog()
 
 MOST = 1_000_000
 """Notes that are kept, of about 40 bytes each; of later ones only the number is."""
+
+
+_REMEMBERED = 1000
 
 
 class _Counted:
@@ -117,7 +122,10 @@ class Recorder:
         """When the results of futures were asked for, by peer and number of the message."""
         self._phases: dict[object, tuple[str, int, float]] = {}
         """Of the stays that go on: the path, the lane, and since when."""
-        self._waits: dict[object, tuple[int, float, Involved]] = {}
+        self._peers_of: dict[Involved, tuple[list[int], list[int]]] = {}
+        """Whom waits are for: to whom a call sends, and of whom it receives, by the places of the processes that they are now."""
+        self._keys = count()
+        self._waits: dict[int, tuple[int, float, Involved]] = {}
         """Of the waits that go on, and that no single message tells of: the lane, since when, and for whom."""
         self._connections: list[tuple[int, float, bool]] = []
         for party in parties().values():
@@ -127,6 +135,7 @@ class Recorder:
         """Note the messages with that party, too."""
         self._trails[party.name] = trail = Trail()
         self._current.pop(party.name, None)
+        self._peers_of.clear()
         self._meet(party.name, party.link)
         party.trail = joined(party.trail, trail)
 
@@ -144,6 +153,7 @@ class Recorder:
         peer = self._peers.setdefault((name, incarnation), len(self._peers))
         if self._current.get(name) != peer:
             self._current[name] = peer
+            self._peers_of.clear()
             trail = self._trails.get(name)
             if trail is not None and not self._full:
                 trail.turn_to(self._books.setdefault(peer, Book(peer)))
@@ -213,26 +223,30 @@ class Recorder:
 
     def further_waits(self, involved: Involved) -> Callable[[], None]:
         """Note the time until the function that is returned is called."""
-        begun = lane(), self._owner.clock(), involved
+        wait = lane(), self._owner.clock(), involved
+        key = next(self._keys)
+        self._waits[key] = wait
+        return partial(self._end_wait, key, wait)
 
-        def end() -> None:
-            self._waits.pop(end, None)
-            self._add_wait(*begun)
-
-        self._waits[end] = begun
-        return end
+    def _end_wait(self, key: int, wait: tuple[int, float, Involved]) -> None:
+        self._waits.pop(key, None)
+        self._further.append(self._wait(*wait, self._owner.clock()))
 
     def vain(self, involved: Involved, since: float) -> None:
         """Note the wait."""
-        self._add_wait(lane(), since, involved)
+        self._further.append(self._wait(lane(), since, involved, self._owner.clock()))
 
-    def _add_wait(self, number: int, since: float, involved: Involved) -> None:
-        self._further.append(self._wait(number, since, involved, self._owner.clock()))
+    def _wait(self, number: int, since: float, involved: Involved, until: float, goes_on: bool = False) -> Waited:
+        to, of = self._peers_of.get(involved) or self._find_peers_of(involved)
+        return Waited(number, since, until, to, of, goes_on)
 
-    def _wait(self, number: int, since: float, involved: Involved, until: float, *, goes_on: bool = False) -> Waited:
+    def _find_peers_of(self, involved: Involved) -> tuple[list[int], list[int]]:
         to = [self._peer(name) for name, sends in involved if sends]
         of = [self._peer(name) for name, sends in involved if not sends]
-        return Waited(number, since, until, to, of, goes_on)
+        if len(self._peers_of) == _REMEMBERED:
+            self._peers_of.clear()
+        self._peers_of[involved] = to, of
+        return to, of
 
     def connection(self, party: str, connected: bool) -> None:
         """Note what became of it; it may be another process of that party."""
@@ -288,7 +302,9 @@ class Recorder:
         for name, party in self._parties().items():
             link = party.link
             for receive in copied(link.mailbox.receives):
-                if (number := getattr(receive, "lane", -1)) >= 0:
+                number = getattr(receive, "lane", -1)
+                # That for several is noted where it began.
+                if number >= 0 and not isinstance(getattr(receive, "waiter", None), Several):
                     yield self._wait(number, receive.since, ((name, False),), now, goes_on=True)
             for message in copied(link.sender.pending):
                 # One that a call has given up is noted as such, though it is on the way.

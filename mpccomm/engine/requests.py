@@ -127,7 +127,7 @@ class ReceiveCall(Receive):
         self._prefix = prefix
         self._msg_id = msg_id
         self.lane = -1
-        """The lane that waits for it, and for nothing else, where there is an observer; otherwise negative."""
+        """The lane in which it is read, where there is an observer and that is known from the beginning; otherwise negative."""
         self._mine: deque[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -482,7 +482,7 @@ class SendCall(Outgoing):
         encoded: Encoded | Plain,
         limits: SendLimits,
         awaited: bool,
-        called: tuple[int, float] | None = None,
+        called: Called | None = None,
         future: asyncio.Future[None] | None = None,
     ) -> None:
         segments, ordered = encoded
@@ -508,9 +508,8 @@ class SendCall(Outgoing):
             self._encoded = encoded
         self.called: Called | None = called
         if called is not None:
-            if self.total > AT_A_STROKE or ordered or not awaited:
-                queued = party.clock() if self.total > AT_A_STROKE or ordered else 0.0
-                self.called = *called, queued, awaited
+            if self.total > AT_A_STROKE or ordered:
+                self.called = *called[:2], party.clock(), awaited
             observers = party.loop_owner.observers
             if observers is not None and observers.each:
                 self._announce(observers)
@@ -624,8 +623,9 @@ class SendCall(Outgoing):
             error = self.party.explain(failure, self)
         self.state = after = (_AFTER_SUCCESS if error is None else _AFTER_FAILURE)[before]
         if after is before:
-            if self.delivered and self.called is not None:
-                self._tell_of_delivery()  # which nobody has waited for
+            observers = self.party.loop_owner.observers
+            if self.delivered and self.called is not None and observers is not None:
+                self._tell_of_delivery(observers)  # which nobody has waited for
             return
         if self.limits is not NO_LIMIT:
             self._forget_limits()
@@ -656,14 +656,13 @@ class SendCall(Outgoing):
             rows.append((self.number, self.total, self.key, called, party.link.receiver.now))
             if len(rows) >= PORTION:
                 trail.pack()
-        self._tell_of_delivery()
-
-    def _tell_of_delivery(self) -> None:
-        party = self.party
         observers = party.loop_owner.observers
         if observers is not None and observers.each:
-            for hook in observers.delivered:
-                hook(party.name, self)
+            self._tell_of_delivery(observers)
+
+    def _tell_of_delivery(self, observers: Observers) -> None:
+        for hook in observers.delivered:
+            hook(self.party.name, self)
 
 
 class PlainSend(SendCall):
@@ -678,7 +677,7 @@ class PlainSend(SendCall):
     limits = NO_LIMIT
 
     def __init__(
-        self, party: RemoteParty, envelope: bytes, called: tuple[int, float] | None, future: asyncio.Future[None]
+        self, party: RemoteParty, envelope: bytes, called: Called | None, future: asyncio.Future[None]
     ) -> None:
         # All that `SendCall` sets, which would be one call more for every message.
         self.failure = self.error = None
@@ -691,7 +690,7 @@ class PlainSend(SendCall):
         self.called: Called | None = called
         if called is not None:
             if self.total > AT_A_STROKE:
-                self.called = *called, party.clock(), True
+                self.called = *called[:2], party.clock(), True
             observers = party.loop_owner.observers
             if observers is not None and observers.each:
                 self._announce(observers)

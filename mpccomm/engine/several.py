@@ -136,7 +136,7 @@ class Several(_Compound):
 
     def involved(self) -> Involved:
         """Return the parties of all parts."""
-        return tuple(one for part in self.parts for one in part.involved())
+        return tuple([one for part in self.parts for one in part.involved()])
 
     def missing(self) -> Sequence[ReceiveCall]:
         """Return the receives for which it has failed; all, if it was given up."""
@@ -201,7 +201,7 @@ class First(_Compound, OneOf):
 
     def involved(self) -> Involved:
         """Return the parties of all parts."""
-        return tuple(one for part in self.parts for one in part.involved())
+        return tuple([one for part in self.parts for one in part.involved()])
 
     def missing(self) -> Sequence[ReceiveCall]:
         """Return all: any of them would have done."""

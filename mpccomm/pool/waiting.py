@@ -75,10 +75,8 @@ class Waiting(BaseChannel):
             except (KeyError, TypeError):
                 return NOT_HERE
             space = self._space
-            if msg_id is None and not (space.prefix or party.prefix):
-                prefix, own = space.label, None
-            else:
-                prefix, own = self._key(party, msg_id)
+            automatic = msg_id is None and not (space.prefix or party.prefix)
+            prefix, own = (space.label, None) if automatic else self._key(party, msg_id)
             try:
                 message = party.link.take_next(prefix, own, party.clock)
             except BaseException as error:

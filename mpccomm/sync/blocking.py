@@ -62,7 +62,9 @@ class BlockingCall:
         """
         lock = self._lock
         observers = loop_owner.observers
-        end = None if observers is None else observers.begin_wait(request.involved(), further=not request.single)
+        end = None
+        if observers is not None and (observers.waits or not request.single):
+            end = observers.begin_wait(request.involved(), further=not request.single)
         pieces = 0
         try:
             while not lock.acquire(True, _POLL):

@@ -342,7 +342,8 @@ class WebSocket(Stream, Upgraded):
         try:
             batch = data.removeprefix(beginnings[size])
             if batch is not data:
-                self._deliver(batch)
+                deliver = self._deliver
+                deliver(batch)
                 return
             # Two are often read together: an acknowledgement, and a message that was sent right after it.
             size = (data[1] ^ self._theirs) + self._shortest if len(data) > 1 else 0

@@ -1,7 +1,8 @@
 """The bare lower limits: as little as Python can do for a small message that is acknowledged, and for a large one that is not.
 
-Small: messages are numbered, acknowledged cumulatively with what was taken, known by an id, and kept until they are acknowledged;
-they travel in WebSocket messages, one per turn of the loop. There is no resuming, no bound, no check of anything, no ending.
+Small: messages are numbered, acknowledged cumulatively with what was taken, known by an id, of which there may be several in a row,
+and kept until they are acknowledged; they travel in WebSocket messages, one per turn of the loop. A call may be cancelled. There is
+no resuming, no bound, no check of anything, no ending.
 
 Large: the size, and the bytes, read into the memory where they stay.
 """
@@ -34,8 +35,8 @@ class _Link(asyncio.Protocol):
         self.transport: Any = None
         self.sent = self.held = self.heard = self.taken = self.taken_bytes = self.asked = self.named = 0
         self.kept: deque[tuple[int, bytes, asyncio.Future[None]]] = deque()
-        self.box: dict[bytes, bytes] = {}
-        self.wanted: dict[bytes, asyncio.Future[bytes]] = {}
+        self.box: dict[bytes, deque[bytes]] = {}
+        self.wanted: dict[bytes, deque[asyncio.Future[bytes]]] = {}
         self.out: list[bytes] = []
         self.due = self.awake = False
         self.rest = b""
@@ -60,11 +61,15 @@ class _Link(asyncio.Protocol):
     async def recv(self) -> Any:
         name = b"%d" % self.asked
         self.asked += 1
-        body = self.box.pop(name, None)
-        if body is None:
-            self.wanted[name] = arrives = self.loop.create_future()
+        there = self.box.get(name)
+        if there is None:
+            arrives = self.loop.create_future()
+            self.wanted.setdefault(name, deque()).append(arrives)
             body = await arrives
         else:
+            body = there.popleft()
+            if not there:
+                del self.box[name]
             self.taken += 1
             self.taken_bytes += len(body)
         return ormsgpack.unpackb(body)
@@ -113,14 +118,19 @@ class _Link(asyncio.Protocol):
             if held > self.heard:
                 self.heard, kept = held, self.kept
                 while kept and kept[0][0] <= held:
-                    kept.popleft()[2].set_result(None)
+                    delivered = kept.popleft()[2]
+                    if not delivered.done():
+                        delivered.set_result(None)
             if number == self.held + 1:
                 self.held = number
                 name, body = data[at : at + named], data[at + named : at + named + size]
-                arrives = self.wanted.pop(name, None)
-                if arrives is None:
-                    self.box[name] = body
+                waiting = self.wanted.get(name)
+                if waiting is None:
+                    self.box.setdefault(name, deque()).append(body)
                 else:
+                    arrives = waiting.popleft()
+                    if not waiting:
+                        del self.wanted[name]
                     self.taken += 1
                     self.taken_bytes += size
                     arrives.set_result(body)
