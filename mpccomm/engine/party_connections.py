@@ -71,10 +71,10 @@ class PartyConnections:
         self._owner = owner
         self._at_once = at_once
         self._streams: dict[Connection, Stream] = {}
-        self._only: tuple[Connection, Stream] | None = None
-        """The only connection with its stream, if there is exactly one."""
         self.only: Stream | None = None
-        """The stream of it. Where that is awake, `wake` changes nothing."""
+        """The only stream, if there is exactly one. Where that is awake, `wake` changes nothing."""
+        self._connection: Connection
+        """The connection of it."""
         self.secured = False
         """Whether there are streams with TLS: records may arrive there of which no message tells."""
         self._throttle = LogThrottle(owner.log)
@@ -119,8 +119,9 @@ class PartyConnections:
 
     def _count(self) -> None:
         self.secured = any(stream.tls is not None for stream in self._streams.values())
-        self._only = next(iter(self._streams.items())) if len(self._streams) == 1 else None
-        self.only = self._only[1] if self._only else None
+        self.only = None
+        if len(self._streams) == 1:
+            ((self._connection, self.only),) = self._streams.items()
 
     def update_wanted(self) -> None:
         """Find out whether another connection is wanted."""
@@ -138,19 +139,17 @@ class PartyConnections:
 
     def wake(self) -> None:
         """See that what the link wants to send goes out."""
-        only = self._only
-        if only is not None:
-            connection, stream = only
-            if not stream.awake:
-                owner = self._owner
-                if owner.link.due(connection):
-                    loop_owner = owner.loop_owner
-                    if loop_owner.running:
-                        stream.wake_in(loop_owner.afterwards)
-                    else:
-                        stream.wake()
+        stream = self.only
+        owner = self._owner
+        link = owner.link
+        if stream is not None:
+            if not stream.awake and link.due(self._connection):
+                loop_owner = owner.loop_owner
+                if loop_owner.running:
+                    stream.wake_in(loop_owner.afterwards)
+                else:
+                    stream.wake()
             return
-        link = self._owner.link
         for connection, stream in self._streams.items():
             if not stream.awake and link.due(connection):
                 stream.wake()

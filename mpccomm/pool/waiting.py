@@ -75,8 +75,10 @@ class Waiting(BaseChannel):
             except (KeyError, TypeError):
                 return NOT_HERE
             space = self._space
-            automatic = msg_id is None and not (space.prefix or party.prefix)
-            prefix, own = (space.label, None) if automatic else self._key(party, msg_id)
+            if msg_id is None and not (space.prefix or party.prefix):
+                prefix, own = space.label, None
+            else:
+                prefix, own = self._key(party, msg_id)
             try:
                 message = party.link.take_next(prefix, own, party.clock)
             except BaseException as error:
@@ -97,9 +99,7 @@ class Waiting(BaseChannel):
                     return value
                 except BaseException as error:
                     if is_outcome(error):
-                        if owner.observers is not None:
-                            for hook in owner.observers.missed:
-                                hook(party.name, message.key, 0.0, error)
+                        self._tell_of_miss(owner.observers, party, message, error)
                         raise
                     try:
                         party.return_message(message)
@@ -119,6 +119,12 @@ class Waiting(BaseChannel):
             return
         lane = of_tasks.get(running.get(owner.home)) or owner.lane()
         trail.received.append((message.number, message.total, message.key, lane, 0.0, message.at, begun))
+
+    @staticmethod
+    def _tell_of_miss(observers: Observers | None, party: Party, message: Incoming, error: BaseException) -> None:
+        if observers is not None:
+            for hook in observers.missed:
+                hook(party.name, message.key, 0.0, error)
 
     async def _take(self, request: Request, read: Callable[[], T]) -> T:
         """Wait for a request, and return what ``read`` makes of it; otherwise what it took goes back."""

@@ -113,6 +113,12 @@ class Connection:
         """Whether the handshake is complete, and the other side takes frames."""
         return self.state is ConnectionState.FLOWING
 
+    def take_control(self) -> bytes:
+        """Return the frames without a number that are to go out, and are on their way with that."""
+        frames = b"".join(self.control.values())
+        self.control.clear()
+        return frames
+
     def step(self, kind: Kind) -> None:
         """Change the state by the arrival of a frame of this kind; raise `ViolationError` where it has no place."""
         state = _NEXT[self.state].get(kind)

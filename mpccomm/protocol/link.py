@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from mpccomm.memory import Buffer
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.deadlock import DeadlockNews
@@ -315,22 +314,24 @@ class Link(Meeting):
         """Return the next batch for this connection, of about ``most`` bytes of messages; empty: there is nothing to send now."""
         if now > self._late:
             self._look_at_the_clock(now)
-        parts: list[Buffer] = [NO_POSITIONS]
-        if connection.control:
-            parts += connection.control.values()
-            connection.control.clear()
         if connection is self._connections.current:
-            connection.more = self._session.fill(connection, parts, now, most)
+            batch = self._session.batch(connection, now, most)
             if self.sender.refused:
                 self._report_refused()
         else:
-            connection.more = False
-            if len(parts) > 1 and connection.verified and self._adopted(connection):
-                parts[0] = self._session.positions()
-        if len(parts) == 1 and parts[0] is NO_POSITIONS:
+            batch = self._batch_elsewhere(connection)
+        if batch:
+            self.quiet_until = now
+        return batch
+
+    def _batch_elsewhere(self, connection: Connection) -> bytes:
+        """Return the next batch for a connection that messages don't take: it has what is said of the connection itself."""
+        connection.more = False
+        control = connection.take_control()
+        if not control:
             return b""
-        self.quiet_until = now
-        return b"".join(parts)
+        known = connection.verified and self._adopted(connection)
+        return (self._session.positions() if known else NO_POSITIONS) + control
 
     def _report_refused(self) -> None:
         refused, self.sender.refused = self.sender.refused, []

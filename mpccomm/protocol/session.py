@@ -19,6 +19,7 @@ from mpccomm.protocol.frames import (
     HEADER_SIZE,
     MESSAGE,
     MESSAGE_OVERHEAD,
+    NO_POSITIONS,
     ORDERED,
     PLAIN,
     TOO_MANY,
@@ -285,35 +286,41 @@ class Session:
             return False
         return self.sender.idle
 
-    def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> bool:
-        """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head.
+    def batch(self, connection: Connection, now: float, most: int) -> bytes:
+        """Return what is to be sent now: what is said of the connection, what has to be repeated, new frames. Empty: nothing.
 
-        ``most`` is as many bytes as the line moves in a short time, at least a few hundred. Returns whether there is more.
+        Sets whether there is ``more`` on the connection. ``most`` is as many bytes as the line moves in a short time, at least a
+        few hundred.
         """
         sender = self.sender
-        more = False
+        parts: list[Buffer] = [NO_POSITIONS]
+        if connection.control:
+            parts.append(connection.take_control())
         again = connection.again
         if again or again is None or sender.queue or sender.under_way:
             self._fill_by_and_by(connection, parts, now, most)
-            more = bool(sender.queue or sender.under_way or connection.again)
-        elif sender.ready:
-            if sender.credit > most:
-                sender.credit = most
-            parts += sender.ready
-            sender.ready = []
-            if connection.awaiting is None:
-                connection.awaiting = now
-        if self.ack_due or len(parts) > 1:
-            receiver = self.receiver
-            box = receiver.box
-            self._told_taken = taken = box.taken
-            self._told_taken_bytes = taken_bytes = box.taken_bytes
-            # The same as `positions`, without a call.
-            receiver.told = told = receiver.acknowledged if receiver.held else receiver.received
-            parts[0] = _positions(told, taken_bytes, taken)
-            self.ack_due = False
-            self.unacknowledged = 0
-        return more
+            connection.more = bool(sender.queue or sender.under_way or connection.again)
+        else:
+            connection.more = False
+            if sender.ready:
+                if sender.credit > most:
+                    sender.credit = most
+                parts += sender.ready
+                sender.ready = []
+                if connection.awaiting is None:
+                    connection.awaiting = now
+        if not self.ack_due and len(parts) == 1:
+            return b""
+        receiver = self.receiver
+        box = receiver.box
+        self._told_taken = taken = box.taken
+        self._told_taken_bytes = taken_bytes = box.taken_bytes
+        # The same as `positions`, without a call.
+        receiver.told = told = receiver.acknowledged if receiver.held else receiver.received
+        parts[0] = _positions(told, taken_bytes, taken)
+        self.ack_due = False
+        self.unacknowledged = 0
+        return b"".join(parts)
 
     def _fill_by_and_by(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> None:
         """Append to a batch what does not all go out at once: what has to be repeated, what is queued or large."""

@@ -6,7 +6,6 @@ from collections import deque
 
 import pytest
 
-from mpccomm.memory import Buffer
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import Kind, ViolationError, describe_key
@@ -31,10 +30,7 @@ class Side:
 
     def batch(self, now: float = 0.0, most: int = 2**20) -> bytes:
         """What is to be sent; empty: nothing."""
-        parts: list[Buffer] = [frames.NO_POSITIONS]
-        self.session.fill(self.connection, parts, now, most)
-        said = len(parts) > 1 or parts[0] is not frames.NO_POSITIONS
-        return b"".join(parts) if said else b""
+        return self.session.batch(self.connection, now, most)
 
     def take(self, batch: bytes | bytearray, now: float = 0.0) -> None:
         self.session.receiver.now = now
