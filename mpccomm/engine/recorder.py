@@ -135,7 +135,7 @@ class Recorder:
         """Note the messages with that party, too."""
         self._trails[party.name] = trail = Trail()
         self._current.pop(party.name, None)
-        self._peers_of.clear()
+        self._peers_of = {}
         self._meet(party.name, party.link)
         party.trail = joined(party.trail, trail)
 
@@ -153,7 +153,7 @@ class Recorder:
         peer = self._peers.setdefault((name, incarnation), len(self._peers))
         if self._current.get(name) != peer:
             self._current[name] = peer
-            self._peers_of.clear()
+            self._peers_of = {}
             trail = self._trails.get(name)
             if trail is not None and not self._full:
                 trail.turn_to(self._books.setdefault(peer, Book(peer)))
@@ -241,11 +241,13 @@ class Recorder:
         return Waited(number, since, until, to, of, goes_on)
 
     def _find_peers_of(self, involved: Involved) -> tuple[list[int], list[int]]:
+        # Where a party is another process by the time that this is found out, it is remembered in vain.
+        found = self._peers_of
+        if len(found) >= _REMEMBERED:
+            found = self._peers_of = {}
         to = [self._peer(name) for name, sends in involved if sends]
         of = [self._peer(name) for name, sends in involved if not sends]
-        if len(self._peers_of) == _REMEMBERED:
-            self._peers_of.clear()
-        self._peers_of[involved] = to, of
+        found[involved] = to, of
         return to, of
 
     def connection(self, party: str, connected: bool) -> None:
