@@ -318,29 +318,6 @@ async def test_what_goes_on_is_in_the_record() -> None:
             assert [(send.delivered > 0, send.error) for send in party.sends] == [(True, "")]
 
 
-async def test_a_wait_is_for_the_process_that_the_party_is_then() -> None:
-    """Also one for several, of whom one is another process by the second call."""
-    network = MemoryNetwork()
-    alice, carol = (Pool(name=name, settings=quick(), network=network) for name in ("Alice", "Carol"))
-    of = []
-    with alice.trace() as trace:
-        for _ in range(2):
-            async with Pool(name="Bob", settings=quick(), network=network) as bob:
-                network.connect(alice, bob, *([carol] if not of else []))
-                await alice.wait_ready(100 * UNIT)
-                receiving = asyncio.ensure_future(alice.recv_all(["Bob", "Carol"]))
-                await asyncio.sleep(0)
-                for sender in (bob, carol):
-                    await sender.send("Alice", 1)
-                assert await receiving == [("Bob", 1), ("Carol", 1)]
-                of.append(engine_of(alice).parties["Bob"].link.peer.hex())
-    await alice.shutdown()
-    await carol.shutdown()
-    (party,) = trace.record.parties
-    several = [wait for wait in party.waits if len(wait.of) == 2]
-    assert [dict(party.peers[peer] for peer in wait.of)["Bob"] for wait in several] == of
-
-
 async def awaited(future: asyncio.Future[Any]) -> None:
     await future
 
@@ -633,10 +610,14 @@ async def test_notes_are_of_the_process_that_the_party_was_then() -> None:
                         alice.add_http_client("Bob", LOCAL, port)
                     await alice.wait_ready(100 * UNIT)
                     await asyncio.gather(alice.send("Bob", turn), bob.recv("Alice"))
+                    # A wait that no single message tells of.
+                    await asyncio.gather(alice.recv_any(), asyncio.create_task(bob.send("Alice", turn)))
         (party,) = trace.record.parties
     incarnations = [party.peers[send.peer][1] for send in party.sends]
     assert len(set(incarnations)) == len(incarnations) == 2
     assert "" not in incarnations
+    waits = [wait for wait in party.waits if wait.of]
+    assert [party.peers[wait.of[0]][1] for wait in waits] == incarnations
 
 
 async def test_a_note_of_a_short_message_takes_few_bytes_and_is_no_object() -> None:
