@@ -14,6 +14,8 @@ from functools import cache
 from io import BytesIO
 from typing import Final, TypeAlias
 
+from mpccomm.interrupts import is_strike
+
 
 class Memory(BytesIO):
     """Memory that is written from its beginning to its end, and then taken, once: by ``bytes()``, or by `getbuffer` to write to."""
@@ -52,12 +54,17 @@ def reserve(size: int) -> Memory:
     """Return memory of that size; if it is `LARGE` it costs nothing before it is written, nor does a lie about its size."""
     memory = Memory(bytes(size))
     if size in _HUGE:
-        _ask_for_huge_pages(memory)
+        try:
+            _ask_for_huge_pages(memory)
+        except Exception as error:
+            # It is a hint: nothing else depends on it. A program may forbid such calls, by an audit hook.
+            if is_strike(error):
+                raise
     return memory
 
 
 def _ask_for_huge_pages(memory: Memory) -> None:
-    """Tell Linux that large pages do for this memory. A hint: nothing else depends on it."""
+    """Tell Linux that huge pages do for this memory."""
     advise = _madvise()
     if advise is not None:
         from ctypes import addressof, c_char

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mpccomm"
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "files", "interrupts", "memory"}),
-    frozenset({"logs"}),
+    frozenset({"errors", "files", "interrupts"}),
+    frozenset({"logs", "memory"}),
     frozenset({"display"}),
     frozenset({"progress"}),
     frozenset({"address", "settings"}),

@@ -89,6 +89,14 @@ def test_it_works_on_every_system(missing: str, size: int, monkeypatch: pytest.M
     assert len(made) == size
 
 
+def test_a_program_may_forbid_such_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(memory: Memory) -> None:
+        raise RuntimeError("of an audit hook")
+
+    monkeypatch.setattr(memory, "_ask_for_huge_pages", forbidden)
+    assert len(reserve(LARGE)) == LARGE
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of a process")
 @pytest.mark.parametrize("thread", [False, True])
 def test_what_is_announced_costs_nothing(thread: bool) -> None:

@@ -102,7 +102,7 @@ def _call_all(functions: Iterable[Callable[[], None]]) -> None:
         function()
 
 
-EVENTS = tuple(name for name in vars(Observers(())) if name not in ("all", "each", "_waits_of_several"))
+EVENTS = tuple(name for name in vars(Observers(())) if name not in ("all", "each") and not name.startswith("_"))
 _OTHERWISE = {"sends": b"", "waits": lambda: None, "further_waits": lambda: None}
 """What stands in for what a hook returns that has raised."""
 

@@ -74,7 +74,7 @@ class PartyConnections:
         self.only: Stream | None = None
         """The only stream, if there is exactly one. Where that is awake, `wake` changes nothing."""
         self._connection: Connection
-        """The connection of it."""
+        """The connection of it, or of the last one that there was."""
         self.secured = False
         """Whether there are streams with TLS: records may arrive there of which no message tells."""
         self._throttle = LogThrottle(owner.log)

@@ -41,6 +41,7 @@ MOST = 1_000_000
 
 
 _REMEMBERED = 1000
+"""How many different sets of parties that calls have waited for are remembered."""
 
 
 class _Counted:

@@ -61,7 +61,7 @@ class Waiting(BaseChannel):
         """Return the next message of a party if it is here already: then it needs no request. Otherwise `NOT_HERE`."""
         engine = self._engine
         owner = engine.loop_owner
-        home: Any = owner.home
+        home: Any = owner.home  # without a loop there is no thread of it
         if (
             timeout is None
             and expect is None

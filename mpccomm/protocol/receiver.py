@@ -113,14 +113,14 @@ class Arriving(Incoming):
             if not self._left and not self._next_segment():
                 raise ViolationError(f"the segments of message {self.number} don't add up to its {self.total:,} bytes")
             size = min(len(data), self._left)
+            self._left -= size
             try:
                 self._memory.write(data[:size])
+                if not self._left:
+                    self._memory.trim()
             except MemoryError as error:
-                raise _no_memory(size) from error
-            self._left -= size
+                raise self._no_memory() from error
             data = data[size:]
-            if not self._left:
-                self._memory.trim()
         if not missing:
             self._next_segment()  # what is left has no bytes
             self.segments[0] = bytes(self.segments[0])
@@ -150,11 +150,10 @@ class Arriving(Incoming):
         try:
             return reserve(size) if size >= self._large else Memory()
         except (MemoryError, OverflowError) as error:
-            raise _no_memory(size) from error
+            raise self._no_memory() from error
 
-
-def _no_memory(size: int) -> ViolationError:
-    return ViolationError(f"no memory for {size:,} bytes of a message")
+    def _no_memory(self) -> ViolationError:
+        return ViolationError(f"no memory for a message of {self.total:,} bytes")
 
 
 class DecodeOrder:

@@ -60,12 +60,13 @@ class Outgoing:
 
     key: Key
     cost: int
+    """What it counts for in the box, as long as it has not begun."""
     weight = 0
     """The bytes of its frame, where it is plain: it has one segment, an automatic number and no prefix. 0: it is not."""
     number = -1
     """The number of messages that began before it."""
     sent = 0
-    """How many bytes of it were sent at least once, where it goes in pieces."""
+    """How many bytes of it were sent at least once; not kept where it is plain, and goes as a whole."""
     whole = False
     """Whether the other side holds all of it, where it is not delivered before those in front of it."""
     delivered = False
@@ -249,7 +250,7 @@ class Sender:
         self.last_seq = seq = self.last_seq + 1
         self._log.append((seq, message, 0, total, True, weight))
         self.in_flight += weight
-        # The same as `_head_of`, without a call.
+        # As `_head_of`, which is called only where there is an annotation.
         head = (
             self._head_of(message, seq)
             if annotation
@@ -517,7 +518,7 @@ class Sender:
         box = self.box
         news = taken > box.taken or taken_bytes > box.taken_bytes
         if news:
-            # The same as `Box.hear`, without a call. Each message costs some bytes: both have grown.
+            # As `Box.hear`, without a call. Each message costs bytes: both have grown, or the other side spoils its own account.
             if taken > box.begun or taken_bytes > box.begun_bytes:
                 box.hear(taken_bytes, taken)
             box.taken = taken

@@ -342,13 +342,14 @@ class WebSocket(Stream, Upgraded):
         try:
             batch = data.removeprefix(beginnings[size])
             if batch is not data:
+                # Python calls what is kept in an attribute in fewer steps where that is read first.
                 deliver = self._deliver
                 deliver(batch)
                 return
             # Two are often read together: an acknowledgement, and a message that was sent right after it.
-            size = (data[1] ^ self._theirs) + self._shortest if len(data) > 1 else 0
-            first, second = data[:size], data[size:]
-            batch, next_batch = first.removeprefix(beginnings[size]), second.removeprefix(beginnings[len(second)])
+            end = (data[1] ^ self._theirs) + self._shortest if size > 1 else 0
+            first, second = data[:end], data[end:]
+            batch, next_batch = first.removeprefix(beginnings[end]), second.removeprefix(beginnings[len(second)])
             if batch is not first and next_batch is not second:
                 self._deliver(batch)
                 data = second
