@@ -61,54 +61,51 @@ class Waiting(BaseChannel):
         """Return the next message of a party if it is here already: then it needs no request. Otherwise `NOT_HERE`."""
         engine = self._engine
         owner = engine.loop_owner
+        if timeout is not None or expect is not None or not engine.lifecycle.at_work:
+            return NOT_HERE
+        try:
+            party = engine.parties[name]
+        except (KeyError, TypeError):
+            return NOT_HERE
+        space = self._space
+        if msg_id is None and not (space.prefix or party.prefix):
+            prefix, own = space.label, None
+        else:
+            prefix, own = self._key(party, msg_id)
+        # These calls come last: from here on what a signal handler raises has split the work on the link.
         home: Any = owner.home  # without a loop there is no thread of it
-        if (
-            timeout is None
-            and expect is None
-            and engine.lifecycle.at_work
-            and get_ident() == owner.thread
-            and home.is_running()
-            and not (owner.posted or owner.forgotten or owner.suspect)
-        ):
+        if get_ident() != owner.thread or not home.is_running() or owner.posted or owner.forgotten or owner.suspect:
+            return NOT_HERE
+        try:
+            message = party.link.take_next(prefix, own, party.clock)
+        except BaseException as error:
+            owner.suspect = error
+            owner.judge()
+            raise
+        if message is None:
+            return NOT_HERE
+        try:
+            only = party.connections.only
+            if only is None or not only.awake:
+                party.connections.wake()
+            observers = owner.observers
+            if observers is None:
+                return read(message, party)
+            begun = party.clock()
+            value = read(message, party)
+            self._tell_of_receipt(observers, party, message, begun)
+            return value
+        except BaseException as error:
+            if is_outcome(error):
+                self._tell_of_miss(owner.observers, party, message, error)
+                raise
             try:
-                party = engine.parties[name]
-            except (KeyError, TypeError):
-                return NOT_HERE
-            space = self._space
-            if msg_id is None and not (space.prefix or party.prefix):
-                prefix, own = space.label, None
-            else:
-                prefix, own = self._key(party, msg_id)
-            try:
-                message = party.link.take_next(prefix, own, party.clock)
+                party.return_message(message)
             except BaseException as error:
                 owner.suspect = error
                 owner.judge()
                 raise
-            if message is not None:
-                try:
-                    only = party.connections.only
-                    if only is None or not only.awake:
-                        party.connections.wake()
-                    observers = owner.observers
-                    if observers is None:
-                        return read(message, party)
-                    begun = party.clock()
-                    value = read(message, party)
-                    self._tell_of_receipt(observers, party, message, begun)
-                    return value
-                except BaseException as error:
-                    if is_outcome(error):
-                        self._tell_of_miss(owner.observers, party, message, error)
-                        raise
-                    try:
-                        party.return_message(message)
-                    except BaseException as error:
-                        owner.suspect = error
-                        owner.judge()
-                        raise
-                    raise
-        return NOT_HERE
+            raise
 
     @staticmethod
     def _tell_of_receipt(observers: Observers, party: Party, message: Incoming, begun: float) -> None:
