@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpccomm.errors import ConfigurationError
+from mpccomm.memory import LARGE
 
 if TYPE_CHECKING:
     from mpccomm.progress import Callback, Transfer
@@ -95,7 +96,7 @@ class Limits:
     """Separate buffers (arrays, byte strings) within one message."""
     max_id_size: int = 1 * KiB
     """Bytes of a message id with its prefix, in UTF-8."""
-    mapped_segment: int = 32 * MiB
+    mapped_segment: int = LARGE
     """A buffer from this size on gets all of its memory at once, which costs nothing until it is written; a smaller one grows. What
     is far smaller than the default may be memory that the C library has kept, and that takes its room at once."""
 
