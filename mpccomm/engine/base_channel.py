@@ -15,7 +15,7 @@ from mpccomm.engine.deadlines import PoolDeadline, entered, limits_within, tight
 from mpccomm.engine.error_messages import no_party
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.handles import Handle
-from mpccomm.engine.lanes import of_tasks, running
+from mpccomm.engine.lanes import lane_of, task_on
 from mpccomm.engine.options import (
     NO_LIMIT,
     UNSET,
@@ -28,9 +28,19 @@ from mpccomm.engine.options import (
     send_limits,
 )
 from mpccomm.engine.ordering import Serialising
-from mpccomm.engine.requests import FutureCall, Plain, PlainSend, ReceiveCall, Request, SendCall, Waiter
+from mpccomm.engine.requests import (
+    FutureCall,
+    NotedSend,
+    Plain,
+    PlainSend,
+    ReceiveCall,
+    Request,
+    SendCall,
+    ToldSend,
+    Waiter,
+)
 from mpccomm.engine.several import First, Part, Several, together
-from mpccomm.engine.trail import Called
+from mpccomm.engine.trail import AT_A_STROKE, Called
 from mpccomm.errors import ConfigurationError, MessageTooLargeError
 from mpccomm.memory import Buffer
 
@@ -271,11 +281,16 @@ class BaseChannel:
             or len(envelope) > link.max_message_size
         ):
             return None
-        # As `LoopOwner.lane`, in fewer steps since this is known to be the thread of the loop.
-        called = None
-        if owner.observers is not None:
-            called = of_tasks.get(running.get(owner.home)) or owner.lane(), owner.clock()
-        call = PlainSend(party, envelope, called, future)
+        observers = owner.observers
+        if observers is None:
+            call = PlainSend(party, envelope, future)
+        elif observers.each or len(envelope) > AT_A_STROKE:
+            call = ToldSend(party, envelope, future, owner.lane(), observers)
+        else:
+            call = noted = NotedSend(party, envelope, future)
+            clock = owner.clock  # looked up as an attribute: as a method it would be found more slowly
+            # As `LoopOwner.lane`, in fewer steps since this is known to be the thread of the loop.
+            noted.called = lane_of(task_on(owner.home)) or owner.lane(), clock()
         # The same as `LoopOwner.post` and `SendCall.start`, without a call.
         try:
             link.sender.add_plain(call)
@@ -315,7 +330,8 @@ class BaseChannel:
             self._enter()
         called: Called | None = None
         if owner.observers is not None:
-            called = (owner.lane(), owner.clock()) if awaited else (owner.lane(), owner.clock(), 0.0, False)
+            clock = owner.clock  # as in `_send_plain`
+            called = (owner.lane(), clock()) if awaited else (owner.lane(), clock(), 0.0, False)
         wire_format, post = party.wire_format, self._post
         envelope = wire_format.encode_plain(message)
         encoded: Encoded | Plain = (envelope or b"",), False  # an `Encoded` takes longer to make than all its contents

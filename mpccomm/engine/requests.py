@@ -299,7 +299,8 @@ class ReceiveCall(Receive):
     def _read(self, message: Incoming) -> Any:
         party = self.party
         observers = party.loop_owner.observers
-        begun = 0.0 if observers is None else party.clock()
+        clock = party.clock  # looked up as an attribute: as a method it would be found more slowly
+        begun = 0.0 if observers is None else clock()
         try:
             value = read(message, party)
         except BaseException as error:
@@ -671,14 +672,13 @@ class PlainSend(SendCall):
     __slots__ = ()
 
     future: asyncio.Future[None]
+    called: Called | None = None
     ordered = False
     awaited = True
     segments = 1
     limits = NO_LIMIT
 
-    def __init__(
-        self, party: RemoteParty, envelope: bytes, called: Called | None, future: asyncio.Future[None]
-    ) -> None:
+    def __init__(self, party: RemoteParty, envelope: bytes, future: asyncio.Future[None]) -> None:
         # All that `SendCall` sets, which would be one call more for every message.
         self.failure = self.error = None
         self.annotation = b""
@@ -687,13 +687,6 @@ class PlainSend(SendCall):
         self.state = _WAITING
         self.future = future
         self.party = party
-        self.called: Called | None = called
-        if called is not None:
-            if self.total > AT_A_STROKE:
-                self.called = *called[:2], party.clock(), True
-            observers = party.loop_owner.observers
-            if observers is not None and observers.each:
-                self._announce(observers)
 
     def done(self, error: Exception | None = None) -> None:
         """End the wait."""
@@ -701,13 +694,60 @@ class PlainSend(SendCall):
             super().done(error)
             return
         self.state = _DONE
-        called = self.called
-        if called is not None:
-            self._note(called)
         try:  # noqa: SIM105 -- what `suppress` makes takes longer than all the rest
             self.future.set_result(None)
         except asyncio.InvalidStateError:
             pass  # it was cancelled
+
+
+class NotedSend(PlainSend):
+    """The same where a trace is made."""
+
+    __slots__ = ("called",)
+
+    called: Called
+
+    def done(self, error: Exception | None = None) -> None:
+        """Note that it was delivered, and end the wait."""
+        if self.state is not _WAITING or self.failure is not None or error is not None:
+            SendCall.done(self, error)
+            return
+        self.state = _DONE
+        # As `SendCall` does, without a call.
+        party = self.party
+        trail = party.trail
+        if trail is not None:
+            rows = trail.sent
+            rows.append((self.number, self.total, self.key, self.called, party.link.receiver.now))
+            if len(rows) >= PORTION:
+                trail.pack()
+        try:  # noqa: SIM105 -- as above
+            self.future.set_result(None)
+        except asyncio.InvalidStateError:
+            pass
+
+
+class ToldSend(NotedSend):
+    """The same where observers are told of each message, or the coding takes its time."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, party: RemoteParty, envelope: bytes, future: asyncio.Future[None], lane: int, observers: Observers
+    ) -> None:
+        now = party.clock()
+        super().__init__(party, envelope, future)
+        self.called = (lane, now, now, True) if self.total > AT_A_STROKE else (lane, now)
+        if observers.each:
+            self._announce(observers)
+
+    def done(self, error: Exception | None = None) -> None:
+        """Tell that it was delivered, and end the wait."""
+        delivered = self.state is _WAITING and self.failure is None and error is None
+        super().done(error)
+        observers = self.party.loop_owner.observers
+        if delivered and observers is not None:
+            self._tell_of_delivery(observers)
 
 
 def tell_of_failure(observers: Observers, request: Request, error: BaseException) -> None:

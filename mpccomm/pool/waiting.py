@@ -21,7 +21,7 @@ from mpccomm.engine.futures import (
     withdraw_forgotten,
 )
 from mpccomm.engine.handles import LoopHandle
-from mpccomm.engine.lanes import of_tasks, running
+from mpccomm.engine.lanes import lane_of, task_on
 from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.observer import Observers
 from mpccomm.engine.options import SendLimits, Timeout
@@ -91,9 +91,16 @@ class Waiting(BaseChannel):
             observers = owner.observers
             if observers is None:
                 return read(message, party)
-            begun = party.clock()
+            clock = party.clock  # looked up as an attribute: as a method it would be found more slowly
+            begun = clock()
             value = read(message, party)
-            self._tell_of_receipt(observers, party, message, begun)
+            trail = party.trail
+            if trail is None or message.total > AT_A_STROKE or message.ordered or observers.each:
+                tell_of_receipt(observers, party, message, -1, 0.0, begun, math.inf)
+            else:
+                # The same, for nearly every message.
+                lane = lane_of(task_on(home)) or owner.lane()
+                trail.received.append((message.number, message.total, message.key, lane, 0.0, message.at, begun))
             return value
         except BaseException as error:
             if is_outcome(error):
@@ -106,16 +113,6 @@ class Waiting(BaseChannel):
                 owner.judge()
                 raise
             raise
-
-    @staticmethod
-    def _tell_of_receipt(observers: Observers, party: Party, message: Incoming, begun: float) -> None:
-        """Note for those who watch that a message that was here is received, by a task of the pool's own loop."""
-        trail, owner = party.trail, party.loop_owner
-        if observers.each or trail is None or message.total > AT_A_STROKE or message.ordered:
-            tell_of_receipt(observers, party, message, -1, 0.0, begun, math.inf)
-            return
-        lane = of_tasks.get(running.get(owner.home)) or owner.lane()
-        trail.received.append((message.number, message.total, message.key, lane, 0.0, message.at, begun))
 
     @staticmethod
     def _tell_of_miss(observers: Observers | None, party: Party, message: Incoming, error: BaseException) -> None:

@@ -65,11 +65,17 @@ class Machine:
         """Put the cable in."""
         self.run("ip", "link", "set", self.device, "up")
 
+    def single_packets(self) -> None:
+        """Have each packet go by itself.
+
+        What a network card would cut into packets comes here in one piece, and would be dropped in one.
+        """
+        self.run("ip", "link", "set", "dev", self.device, "gso_max_segs", "1")
+
     @contextmanager
     def narrow(self, rate: str, latency: str = "400ms") -> Iterator[None]:
         """For a while send at that rate at most; what exceeds a queue of the given length is dropped."""
-        # What a network card would cut into packets comes here in one piece, and would be dropped in one.
-        self.run("ip", "link", "set", "dev", self.device, "gso_max_segs", "1")
+        self.single_packets()
         self.run(*f"tc qdisc add dev {self.device} root tbf rate {rate} burst 32kbit latency {latency}".split())
         try:
             yield
@@ -107,6 +113,17 @@ def cables() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
 
 
 @pytest.fixture(scope="module")
+def routed() -> Iterator[tuple[Machine, Machine, Machine]]:
+    """A router as seen from the machine of Bob; and the machines of Alice and Bob, who reach each other through it alone."""
+    with _star(("ip", "tc"), "alice", "bob") as (alice, bob):
+        bob[0].run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+        for at_the_router, machine in (alice, bob):
+            machine.run("ip", "route", "add", "default", "via", at_the_router.address)
+        alice[1].single_packets()
+        yield bob[0], alice[1], bob[1]
+
+
+@pytest.fixture(scope="module")
 def front() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
     """A machine as seen from that of Alice; and those of Alice, Bob and Carol, to which only the first has a way."""
     with _star(("ip",), "alice", "bob", "carol") as (alice, bob, carol):
@@ -138,6 +155,9 @@ def _star(tools: tuple[str, ...], *ends: str) -> Iterator[list[tuple[Machine, Ma
                 end.plug_in()
                 # Behind a full queue the system would not find the other end's device any more, after 8 s, and end all connections.
                 end.run("sysctl", "-q", "-w", f"net.ipv4.neigh.{end.device}.ucast_solicit=1000")
+                # With BBR, which some systems choose, those who share a full queue keep others out of it: 15 attempts of one
+                # that found no room end its connection, after 8 s. This one every system has.
+                end.run("sysctl", "-q", "-w", "net.ipv4.tcp_congestion_control=reno")
             cables.append(cable)
         yield cables
     finally:
