@@ -5,6 +5,7 @@ import functools
 import gc
 import inspect
 import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Each of them would load the machine's certificate authorities twice, since aiohttp does that when it is imported: a tenth of its
 # start. No test needs any.
 os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+# What a script starts in the background ignores Ctrl-C, and so would all programs that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more of the machine than of the code; each test as a whole has its time limit.
 hypothesis.settings.register_profile("mpccomm", hypothesis.settings(deadline=None))

@@ -700,8 +700,37 @@ class PlainSend(SendCall):
             pass  # it was cancelled
 
 
+class ToldSend(PlainSend):
+    """The same where observers are told of each message, or a trace notes more than usual."""
+
+    __slots__ = ("called",)
+
+    called: Called
+
+    def __init__(
+        self, party: RemoteParty, envelope: bytes, future: asyncio.Future[None], lane: int, observers: Observers
+    ) -> None:
+        PlainSend.__init__(self, party, envelope, future)  # `super` takes longer
+        now = party.clock()
+        self.called = (lane, now, now, True) if self.total > AT_A_STROKE else (lane, now)
+        if observers.each:
+            self._announce(observers)
+
+    def done(self, error: Exception | None = None) -> None:
+        """Tell that it was delivered, and end the wait."""
+        if self.state is not _WAITING or self.failure is not None or error is not None:
+            SendCall.done(self, error)
+            return
+        self.state = _DONE
+        self._note(self.called)
+        try:  # noqa: SIM105 -- as above
+            self.future.set_result(None)
+        except asyncio.InvalidStateError:
+            pass
+
+
 class NotedSend(PlainSend):
-    """The same where a trace is made."""
+    """The same where nothing but a trace is made."""
 
     __slots__ = ("called",)
 
@@ -713,7 +742,7 @@ class NotedSend(PlainSend):
             SendCall.done(self, error)
             return
         self.state = _DONE
-        # As `SendCall` does, without a call.
+        # As `_note` does, without a call.
         party = self.party
         trail = party.trail
         if trail is not None:
@@ -725,29 +754,6 @@ class NotedSend(PlainSend):
             self.future.set_result(None)
         except asyncio.InvalidStateError:
             pass
-
-
-class ToldSend(NotedSend):
-    """The same where observers are told of each message, or the coding takes its time."""
-
-    __slots__ = ()
-
-    def __init__(
-        self, party: RemoteParty, envelope: bytes, future: asyncio.Future[None], lane: int, observers: Observers
-    ) -> None:
-        now = party.clock()
-        super().__init__(party, envelope, future)
-        self.called = (lane, now, now, True) if self.total > AT_A_STROKE else (lane, now)
-        if observers.each:
-            self._announce(observers)
-
-    def done(self, error: Exception | None = None) -> None:
-        """Tell that it was delivered, and end the wait."""
-        delivered = self.state is _WAITING and self.failure is None and error is None
-        super().done(error)
-        observers = self.party.loop_owner.observers
-        if delivered and observers is not None:
-            self._tell_of_delivery(observers)
 
 
 def tell_of_failure(observers: Observers, request: Request, error: BaseException) -> None:
