@@ -156,8 +156,8 @@ def test_what_breaks_the_protocol(name: str, tmp_path: Path, caplog: pytest.LogC
         assert where.alice.stats["Bob"].reconnects == 0
         assert where.alice.stats["Mallory"].messages_received == 0
         watch.assert_calm()
-    # In this process is also what Mallory itself takes: the largest of these batches, masked, and on its way. How much of that comes
-    # from the system, and not out of what earlier tests have left, differs by megabytes.
+    # In this process is also what Mallory itself takes: the largest of these batches, masked, and on its way. How much of that
+    # comes from the system, and not out of what earlier tests have left, differs by megabytes.
     assert watch.memory <= 4 * SLACK
 
 
