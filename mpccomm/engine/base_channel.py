@@ -40,7 +40,7 @@ from mpccomm.engine.requests import (
     Waiter,
 )
 from mpccomm.engine.several import First, Part, Several, together
-from mpccomm.engine.trail import AT_A_STROKE, Called
+from mpccomm.engine.trail import Called
 from mpccomm.errors import ConfigurationError, MessageTooLargeError
 from mpccomm.memory import Buffer
 
@@ -284,7 +284,7 @@ class BaseChannel:
         observers = owner.observers
         if observers is None:
             call = PlainSend(party, envelope, future)
-        elif observers.each or len(envelope) > AT_A_STROKE:
+        elif observers.each:
             call = ToldSend(party, envelope, future, owner.lane(), observers)
         else:
             call = noted = NotedSend(party, envelope, future)

@@ -701,7 +701,7 @@ class PlainSend(SendCall):
 
 
 class ToldSend(PlainSend):
-    """The same where observers are told of each message, or a trace notes more than usual."""
+    """The same where observers are told of each message."""
 
     __slots__ = ("called",)
 
@@ -711,10 +711,8 @@ class ToldSend(PlainSend):
         self, party: RemoteParty, envelope: bytes, future: asyncio.Future[None], lane: int, observers: Observers
     ) -> None:
         PlainSend.__init__(self, party, envelope, future)  # `super` takes longer
-        now = party.clock()
-        self.called = (lane, now, now, True) if self.total > AT_A_STROKE else (lane, now)
-        if observers.each:
-            self._announce(observers)
+        self.called = lane, party.clock()
+        self._announce(observers)
 
     def done(self, error: Exception | None = None) -> None:
         """Tell that it was delivered, and end the wait."""
@@ -730,7 +728,7 @@ class ToldSend(PlainSend):
 
 
 class NotedSend(PlainSend):
-    """The same where nothing but a trace is made."""
+    """The same where there are other observers only, as where a trace is made."""
 
     __slots__ = ("called",)
 
