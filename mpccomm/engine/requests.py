@@ -667,12 +667,15 @@ class SendCall(Outgoing):
 
 
 class PlainSend(SendCall):
-    """The send of one small thing under an automatic id, for which a future waits: so are nearly all. It is sent as it is made."""
+    """The send of one small thing under an automatic id, for which a future waits: so are nearly all. It is sent as it is made.
+
+    This one is for where nobody observes the pool.
+    """
 
     __slots__ = ()
 
     future: asyncio.Future[None]
-    called: Called | None = None
+    called: Called | None = None  # of those below each has its own
     ordered = False
     awaited = True
     segments = 1
@@ -728,7 +731,7 @@ class ToldSend(PlainSend):
 
 
 class NotedSend(PlainSend):
-    """The same where there are other observers only, as where a trace is made."""
+    """The same where observers are told of no single message, as a trace is."""
 
     __slots__ = ("called",)
 
@@ -748,6 +751,9 @@ class NotedSend(PlainSend):
             rows.append((self.number, self.total, self.key, self.called, party.link.receiver.now))
             if len(rows) >= PORTION:
                 trail.pack()
+        observers = party.loop_owner.observers
+        if observers is not None and observers.each:
+            self._tell_of_delivery(observers)  # those who came since it was sent
         try:  # noqa: SIM105 -- as above
             self.future.set_result(None)
         except asyncio.InvalidStateError:

@@ -19,7 +19,7 @@ from threading import get_ident
 from typing import Any
 from weakref import ref
 
-from mpccomm.engine.lanes import running
+from mpccomm.engine.lanes import task_on
 from mpccomm.engine.loop_owner import LoopOwner
 
 
@@ -68,7 +68,7 @@ class Depths:
         """Return the depth of what the calling task, or thread, has received."""
         owner = self._owner
         # As `scope`, without a call.
-        known = self._of_tasks.get(running.get(owner.home)) if get_ident() == owner.thread else None
+        known = self._of_tasks.get(task_on(owner.home)) if get_ident() == owner.thread else None
         scope = known or self._find_scope()
         if scope.made:
             scope.settle()
@@ -84,7 +84,7 @@ class Depths:
         """Return the scope of the calling task or thread; it is made on first use."""
         owner = self._owner
         # A task on the pool's loop that has a scope already: found without looking for the running loop, which takes longer.
-        known = self._of_tasks.get(running.get(owner.home)) if get_ident() == owner.thread else None
+        known = self._of_tasks.get(task_on(owner.home)) if get_ident() == owner.thread else None
         return known or self._find_scope()
 
     def _find_scope(self) -> _Scope:

@@ -19,7 +19,8 @@ import ormsgpack
 from mpccomm.protocol.frames import Key
 
 AT_A_STROKE = 1024
-"""What has no more bytes, and no classes of the program in it, is coded so fast that one look at the clock is enough."""
+"""What has no more bytes, and no classes of the program in it, is coded so fast that one look at the clock is enough. A `PlainSend`
+is encoded by the time it is noted, whatever its size."""
 PORTION = 100
 """The rows that are packed together."""
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from mpccomm.engine.lanes import Lanes, lane, of_tasks, running
+from mpccomm.engine.lanes import Lanes, lane, lane_of, of_tasks, running, task_on
 
 
 def test_a_thread_has_one_and_another_thread_another() -> None:
@@ -37,6 +37,7 @@ async def test_what_is_running_is_found_without_a_call_until_it_has_ended() -> N
     async def child() -> tuple[object, int, int | None]:
         number = lane()
         task = running.get(asyncio.get_running_loop(), asyncio.current_task())
+        assert lane_of(task_on(asyncio.get_running_loop())) == (number if running else None)
         return task, number, of_tasks.get(task)
 
     task, number, found = await asyncio.create_task(child())

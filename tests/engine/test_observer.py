@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import signal
 from functools import partial
@@ -11,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpccomm.engine.base_pool import engine_of
 from mpccomm.engine.observer import EVENTS, Careful, Observers, fields_of, joined, pack_field, without
 from mpccomm.engine.recorder import Recorder
 from mpccomm.engine.report import Reporter
 from mpccomm.logs import EventLog
 from tests.interrupts.shots import TIMER, TimesUpError, handling
-from tests.pools import Log
+from tests.pools import Log, pools
 
 
 class Watch:
@@ -61,6 +63,37 @@ def test_an_observer_hears_of_what_it_has_a_hook_for(event: str) -> None:
     assert [watch.told for watch in (first, other, second)] == [[(event, *CALLS[event])], [], [(event, *CALLS[event])]]
     if event == "sends":
         assert found == [b"1", b"2"], "the fields of all"
+
+
+@pytest.mark.parametrize("traced", [False, True])
+async def test_who_comes_before_a_message_is_delivered_is_told_if_somebody_was_there_when_it_was_sent(
+    traced: bool,
+) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        if traced:
+            alice.trace()
+        sending = asyncio.create_task(alice.send("Bob", 1))
+        await asyncio.sleep(0)
+        watch = Watch(b"", "delivered")
+        engine_of(alice).observe(watch)
+        assert await bob.recv("Alice") == 1
+        await sending
+        assert [event for event, *_ in watch.told] == ["delivered"] * traced
+
+
+@pytest.mark.parametrize("traced", [False, True])
+async def test_who_has_left_before_a_message_is_delivered_is_not_told(traced: bool) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        if traced:
+            alice.trace()
+        watch, owner = Watch(b"", "delivered"), engine_of(alice).loop_owner
+        engine_of(alice).observe(watch)
+        sending = asyncio.create_task(alice.send("Bob", 1))
+        await asyncio.sleep(0)
+        owner.observers = without(owner.observers, watch)
+        assert await bob.recv("Alice") == 1
+        await sending
+        assert watch.told == []
 
 
 @pytest.mark.parametrize("observer", [Recorder, Reporter])

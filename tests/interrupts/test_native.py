@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mpccomm import CommunicationError, Pool, SyncPool
+from mpccomm.engine.base_pool import engine_of
 from tests.interrupts.shots import CTRL_C, LIMIT, LONG, NOTHING, Outcome, everywhere
 from tests.pools import LOCAL, quick
 
@@ -125,10 +126,39 @@ def test_receiving(duo: Duo, receive: str, here: bool) -> None:
     assert call() == number
 
 
+def watch(pool: Pool, how: str) -> None:
+    """Have somebody observe the pool."""
+    if how == "trace":
+        pool.trace()
+    elif how == "count":
+        engine_of(pool).count()
+
+
+@pytest.mark.parametrize("how", ["nothing", "trace", "count"])
+def test_receiving_the_short_way(duo: Duo, how: str) -> None:
+    """No time limit, and no id: then what is here needs no request."""
+    watch(duo.alice, how)
+    number = duo.here()
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number
+        assert (duo.run(lambda: duo.alice.recv("Bob", timeout=LIMIT)) if duo.got is NOTHING else duo.got) == number
+        number = duo.here()
+
+    everywhere(lambda gun: duo.run(lambda: duo.alice.recv("Bob"), gun), look, CTRL_C, hand_over=True)
+
+
+@pytest.mark.parametrize("how", ["trace", "count"])
+def test_sending_the_short_way(duo: Duo, how: str) -> None:
+    watch(duo.alice, how)
+    test_sending(duo, "the short way")
+
+
 SENDS: dict[str, Callable[[Duo, int], Coroutine[Any, Any, Any]]] = {
     "send": lambda duo, number: duo.alice.send("Bob", number, timeout=LIMIT),
     "broadcast": lambda duo, number: duo.alice.broadcast(number, timeout=LIMIT),
     "asend": lambda duo, number: handed_over(duo, number),
+    "the short way": lambda duo, number: duo.alice.send("Bob", number),
 }
 
 

@@ -20,12 +20,12 @@ async def carry(cables: Cables, rate: int, parties: int, size: int) -> float:
     here, _, there, _ = cables
     # As much as a router in front of such a line keeps.
     with here.narrow(f"{rate}bit", "1s"):
-        share, reconnects, said = await _carry(here, there, rate, parties, size)
+        times, reconnects, said = await _carry(here, there, rate, parties, size)
     # A connection from which nothing came for a while may be doubted, but it isn't given up.
     bad = ("lost", "closed a connection", "closing a connection", "exception")
     assert not [line for line in said if any(word in line for word in bad)]
     assert reconnects == 0
-    return share
+    return times
 
 
 async def _carry(here: Machine, there: Machine, rate: int, parties: int, size: int) -> tuple[float, int, list[str]]:
@@ -135,8 +135,8 @@ async def test_20_behind_a_router_that_drops(routed: tuple[Machine, Machine, Mac
     """What TCP sends again, after pauses that double, keeps some silent for half a minute: they may be given up."""
     router, here, there = routed
     with router.narrow("1000000bit", "1s"):
-        share, _, _ = await _carry(here, there, 1_000_000, 20, 300_000)
-    assert share <= 1.5
+        times, _, _ = await _carry(here, there, 1_000_000, 20, 300_000)
+    assert times <= 1.5
 
 
 @pytest.mark.timeout(120)
