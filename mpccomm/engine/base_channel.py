@@ -36,7 +36,6 @@ from mpccomm.engine.requests import (
     ReceiveCall,
     Request,
     SendCall,
-    ToldSend,
     Waiter,
 )
 from mpccomm.engine.several import First, Part, Several, together
@@ -284,13 +283,13 @@ class BaseChannel:
         observers = owner.observers
         if observers is None:
             call = PlainSend(party, envelope, future)
-        elif observers.each:
-            call = ToldSend(party, envelope, future, owner.lane(), observers)
         else:
             call = noted = NotedSend(party, envelope, future)
             clock = owner.clock  # looked up as an attribute: as a method it would be found more slowly
             # As `LoopOwner.lane`, in fewer steps since this is known to be the thread of the loop.
             noted.called = lane_of(task_on(owner.home)) or owner.lane(), clock()
+            if observers.each:
+                noted.announce(observers)
         # The same as `LoopOwner.post` and `SendCall.start`, without a call.
         try:
             link.sender.add_plain(call)

@@ -513,9 +513,9 @@ class SendCall(Outgoing):
                 self.called = *called[:2], party.clock(), awaited
             observers = party.loop_owner.observers
             if observers is not None and observers.each:
-                self._announce(observers)
+                self.announce(observers)
 
-    def _announce(self, observers: Observers) -> None:
+    def announce(self, observers: Observers) -> None:
         """Tell those who are told of each message."""
         party = self.party
         self.futile = party.closed is not None or party.link.ending is not None
@@ -675,7 +675,7 @@ class PlainSend(SendCall):
     __slots__ = ()
 
     future: asyncio.Future[None]
-    called: Called | None = None  # of those below each has its own
+    called: Called | None = None  # one that is noted has its own
     ordered = False
     awaited = True
     segments = 1
@@ -703,35 +703,8 @@ class PlainSend(SendCall):
             pass  # it was cancelled
 
 
-class ToldSend(PlainSend):
-    """The same where observers are told of each message."""
-
-    __slots__ = ("called",)
-
-    called: Called
-
-    def __init__(
-        self, party: RemoteParty, envelope: bytes, future: asyncio.Future[None], lane: int, observers: Observers
-    ) -> None:
-        PlainSend.__init__(self, party, envelope, future)  # `super` takes longer
-        self.called = lane, party.clock()
-        self._announce(observers)
-
-    def done(self, error: Exception | None = None) -> None:
-        """Tell that it was delivered, and end the wait."""
-        if self.state is not _WAITING or self.failure is not None or error is not None:
-            SendCall.done(self, error)
-            return
-        self.state = _DONE
-        self._note(self.called)
-        try:  # noqa: SIM105 -- as above
-            self.future.set_result(None)
-        except asyncio.InvalidStateError:
-            pass
-
-
 class NotedSend(PlainSend):
-    """The same where observers are told of no single message, as a trace is."""
+    """The same where somebody observes the pool."""
 
     __slots__ = ("called",)
 
@@ -753,7 +726,7 @@ class NotedSend(PlainSend):
                 trail.pack()
         observers = party.loop_owner.observers
         if observers is not None and observers.each:
-            self._tell_of_delivery(observers)  # those who came since it was sent
+            self._tell_of_delivery(observers)
         try:  # noqa: SIM105 -- as above
             self.future.set_result(None)
         except asyncio.InvalidStateError:

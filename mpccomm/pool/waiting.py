@@ -91,17 +91,7 @@ class Waiting(BaseChannel):
             observers = owner.observers
             if observers is None:
                 return read(message, party)
-            clock = party.clock  # looked up as an attribute: as a method it would be found more slowly
-            begun = clock()
-            value = read(message, party)
-            trail = party.trail
-            if trail is None or message.total > AT_A_STROKE or message.ordered or observers.each:
-                tell_of_receipt(observers, party, message, -1, 0.0, begun, math.inf)
-            else:
-                # The same, for nearly every message.
-                lane = lane_of(task_on(home)) or owner.lane()
-                trail.received.append((message.number, message.total, message.key, lane, 0.0, message.at, begun))
-            return value
+            return self._read_observed(observers, party, message)
         except BaseException as error:
             if is_outcome(error):
                 self._tell_of_miss(owner.observers, party, message, error)
@@ -113,6 +103,22 @@ class Waiting(BaseChannel):
                 owner.judge()
                 raise
             raise
+
+    @staticmethod
+    def _read_observed(observers: Observers, party: Party, message: Incoming) -> Any:
+        """Decode a message that was here, in a task of the pool's own loop, and note that for those who watch."""
+        clock = party.clock  # looked up as an attribute: as a method it would be found more slowly
+        begun = clock()
+        value = read(message, party)
+        trail = party.trail
+        if trail is None or message.total > AT_A_STROKE or message.ordered or observers.each:
+            tell_of_receipt(observers, party, message, -1, 0.0, begun, math.inf)
+        else:
+            # The same, for nearly every message.
+            owner = party.loop_owner
+            lane = lane_of(task_on(owner.home)) or owner.lane()
+            trail.received.append((message.number, message.total, message.key, lane, 0.0, message.at, begun))
+        return value
 
     @staticmethod
     def _tell_of_miss(observers: Observers | None, party: Party, message: Incoming, error: BaseException) -> None:
