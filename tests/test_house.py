@@ -287,7 +287,6 @@ TESTED_IN = {
     "engine/base_pool": "engine/test_base.py",
     "engine/error_messages": "engine/test_requests.py",
     "engine/notes": "engine/test_tracing.py",
-    "engine/recorder": "engine/test_tracing.py",
     "protocol/meeting": "protocol/test_link.py",
     "pool/channel": "pool/test_pool.py",
     "pool/waiting": "engine/test_short_way.py",

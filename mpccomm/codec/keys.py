@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Hashable
 from enum import Enum
 from operator import countOf
+from types import WrapperDescriptorType
 from typing import Any, Final
 
 from mpccomm.codec import plugins
@@ -17,12 +18,21 @@ MEMORY: Final = 192
 """Bytes that a key takes at most in a dict or set, or, before that, in the set of all hashes."""
 _MODULUS: Final = sys.hash_info.modulus
 """Integers nearer to zero than that are their own hashes; -1 has that of -2."""
-_FEW: Final = 1000
-"""As many keys may all have the same hash."""
-_COMPARISONS: Final = _FEW * (_FEW - 1) // 2
-_COMPARISONS_PER_KEY: Final = 10
-"""What comparing all keys of equal hashes may take, in one dict or set: that of a few which are all equal, and so much for each.
-Numbers that hold two, such as ``row << 64 | column``, do have some in common; hostile data could have nothing else."""
+_FEW: Final = 20
+"""So many keys that have the hash of another are let pass without a closer look: there are at most ten comparisons for each."""
+_EACH: Final = 10
+"""For each key, what may be spent on comparing keys of equal hashes, in units of what comparing the key itself takes.
+
+Numbers that hold two, such as ``row << 64 | column``, do have some hashes in common; hostile data could have nothing else."""
+_EACH_PLAIN: Final = 500
+"""For each key, the same in units of what comparing two numbers takes: so a thousand numbers may all have one hash."""
+_MOST_PLAIN: Final = 500 * 1000
+"""As much of the latter as there is in one dict or set."""
+_PLAIN: Final = frozenset({int, bool, float, complex, str, bytes, type(None)})
+_IN_C: Final = 4
+"""What a comparison takes at most, in such units, that is not written in Python: of dates, of numbers of other libraries."""
+_IN_PYTHON: Final = 30
+"""Likewise where it is: of fractions, paths, addresses, and classes of the program."""
 
 
 def distinct(members: list[Any]) -> list[Any]:
@@ -33,8 +43,8 @@ def distinct(members: list[Any]) -> list[Any]:
     plain = _plain(members)
     if len(plain) > _FEW and _collide(plain):
         raise Refusal(
-            f"has {len(plain):,} keys, of which too many have the same hash, which would hold up the other side (that of an "
-            "integer is its remainder by 2**61 - 1); send them as a list of pairs, or in arrays"
+            f"has {len(plain):,} keys, of which too many have the same hash, which would hold up the other side (that of a number "
+            "is its remainder by 2**61 - 1); send them as a list of pairs, or in arrays"
         )
     return plain
 
@@ -73,7 +83,38 @@ def _collide(values: list[Any]) -> bool:
     if kinds <= {str, bytes} or (kinds == {int} and min(values) > -_MODULUS and max(values) < _MODULUS):
         return False
     hashes = list(map(hash, values))
-    if len(hashes) - len(set(hashes)) < _FEW:
+    if len(hashes) - len(set(hashes)) <= _FEW:
         return False
-    comparisons = sum(number * (number - 1) // 2 for number in Counter(hashes).values())
-    return comparisons > _COMPARISONS + _COMPARISONS_PER_KEY * len(hashes)
+    numbers = Counter(hashes)
+    allowed: float = min(_EACH_PLAIN * len(hashes), _MOST_PLAIN)
+    for value, found in zip(values, hashes, strict=True):
+        alike = numbers[found] - 1
+        if alike:
+            # Each comparison is of two: half of what it takes is counted at either.
+            allowed -= _weight(value, allowed) * (alike / 2 - _EACH)
+        else:
+            allowed += _EACH
+    return allowed < 0
+
+
+def _weight(key: object, most: float) -> float:
+    """Return what it takes to compare a key with one of the same hash, counted until there is more than *most*."""
+    kind = type(key)
+    if kind in _PLAIN:
+        return 1
+    weight: float = 0
+    rest: list[tuple[object, float]] = [(key, 1)]
+    while rest and weight <= most:
+        item, times = rest.pop()
+        kind = type(item)
+        weight += times * (
+            1 if kind in _PLAIN else _IN_C if isinstance(kind.__eq__, WrapperDescriptorType) else _IN_PYTHON
+        )
+        if isinstance(item, tuple):
+            rest += [(element, times) for element in item]
+        elif isinstance(item, frozenset):
+            # Each element of one is looked up in the other, where all may have equal hashes.
+            rest += [(element, times * len(item)) for element in item]
+        else:
+            rest += [(getattr(item, name), times) for name in getattr(kind, "__dataclass_fields__", ())]
+    return weight

@@ -37,6 +37,7 @@ from mpccomm.engine.requests import (
     Request,
     SendCall,
     Waiter,
+    values,
 )
 from mpccomm.engine.several import First, Part, Several, together
 from mpccomm.engine.trail import Called
@@ -482,4 +483,4 @@ def _check_size(segments: Sequence[Buffer], party: Party) -> None:
 
 def values_of(calls: Sequence[ReceiveCall]) -> list[tuple[str, Any]]:
     """Return pairs of a party's name and its value, of receives that have their messages."""
-    return [(call.party.name, call.value()) for call in calls]
+    return list(zip([call.party.name for call in calls], values(calls), strict=True))

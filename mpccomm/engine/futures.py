@@ -204,18 +204,31 @@ class ReceiveFuture(RequestFuture):
         """Do as any future does."""
         if self._returned or self.owner.inherited:
             self._check()
-        try:
+        request = self.request
+        if request is None or not super().done():
             return super().result()
-        finally:
-            if self.request is not None and super().done():
-                self._look()
+        if super().exception() is not None:
+            self._look(request)
+            return super().result()
+        try:
+            value = super().result()
+            self._look_at(request)
+            # From here on the message is the program's. Nothing is called any more: in a call a signal handler may run, and
+            # cancel this.
+            if self.request is request:
+                self.request = request.message = None
+                return value
+        except BaseException:
+            self.owner.unread[id(self.waiter)] = self.waiter
+            raise
+        raise self._make_cancelled_error()  # type: ignore[attr-defined]
 
     def exception(self) -> BaseException | None:
         """Do as any future does. That there is no error, for which asyncio asks by itself, is not a look at the value."""
         self._check()
         error = super().exception()
-        if error is not None:
-            self._look()
+        if error is not None and self.request is not None:
+            self._look(self.request)
         return error
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -230,12 +243,14 @@ class ReceiveFuture(RequestFuture):
         if self._returned:
             raise self._make_cancelled_error()  # type: ignore[attr-defined]
 
-    def _look(self) -> None:
-        """Note that the program looks."""
-        request = self.request
-        if request is not None:
-            self.request = request.message = None
-            self.waiter.landed()
+    def _look(self, request: FutureCall) -> None:
+        """Note that the program looks at the error."""
+        self._look_at(request)
+        self.request = request.message = None
+
+    def _look_at(self, request: FutureCall) -> None:
+        """Note that the program is about to have what this got."""
+        self.waiter.landed()
 
 
 class ObservedFuture(ReceiveFuture):
@@ -255,19 +270,20 @@ class ObservedFuture(ReceiveFuture):
         request, observers = self.request, self.owner.observers
         end = None if request is None or observers is None else observers.begin_wait(request.involved(), further=True)
         try:
-            return (yield from super().__await__())
+            if not self.done():
+                yield from RequestFuture.__await__(self)
         finally:
             if end is not None:
                 end()
+        return self.result()
 
     __iter__ = __await__
 
-    def _look(self) -> None:
-        request = self.request
-        super()._look()
-        if request is not None and request.taking is not None:
-            taking, request.taking = request.taking, None
-            taking()
+    def _look_at(self, request: FutureCall) -> None:
+        if request.taking is not None:
+            request.taking()
+            request.taking = None
+        super()._look_at(request)
 
 
 F = TypeVar("F", bound=RequestFuture)

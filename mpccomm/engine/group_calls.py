@@ -19,7 +19,7 @@ from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.options import SendLimits, seconds
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.party import Party
-from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
+from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall, values
 from mpccomm.engine.several import Delivery, First, Part, Several
 from mpccomm.engine.states import GROUP_CALL, OVER, GroupCallEvent, GroupCallState, RequestState
 from mpccomm.errors import CommunicationError, CommunicationTimeoutError, EncodingError, MessageTooLargeError, locate
@@ -168,7 +168,8 @@ class GroupCall(Generic[T]):
         :raises CommunicationError: a message can't be read, or is not as expected
         """
         try:
-            received = {receive.party.name: receive.value() for receive in self._receives}
+            names = [receive.party.name for receive in self._receives]
+            received = dict(zip(names, values(self._receives), strict=True))
         except BaseException as error:
             if is_outcome(error):
                 self._progress = self._progress._replace(failed=error)

@@ -34,6 +34,10 @@ class Lanes(dict[int, Lane]):
         for lane in (*list(_of_threads.values()), *list(_made.values())):
             self[lane.number] = lane
 
+    def close(self) -> None:
+        """Hear of no further ones."""
+        _told.pop(id(self), None)
+
 
 _numbers = count(1)
 _told: WeakValueDictionary[int, Lanes] = WeakValueDictionary()

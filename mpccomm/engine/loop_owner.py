@@ -307,6 +307,17 @@ class LoopOwner:
         context = {"message": "a call posted to the pool's loop failed", "exception": error}
         self.loop.call_exception_handler(context)
 
+    def catch_up(self) -> None:
+        """Block, on another thread than the loop's, until what was posted before has run; for `grace` seconds at most."""
+        loop = self.home
+        if loop is None or self.inherited or not loop.is_running() or stands_still(loop) or get_ident() == self.thread:
+            return
+        there = allocate_lock()
+        there.acquire()
+        with suppress(PoolClosedError):
+            self.post_soon(there.release)
+            there.acquire(True, self.grace)
+
     def withdraw_forgotten(self) -> None:
         """Have the calls that are in `forgotten` by now ended, behind all that was posted before. From any thread.
 

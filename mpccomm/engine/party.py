@@ -459,7 +459,7 @@ class Party:
         self._tell(event)
 
     def _tell(self, event: Event) -> None:
-        tell(self.log, self, event)
+        tell(self.log, self.connections.throttle, self, event)
 
     def _tell_observer(self, *, connected: bool) -> None:
         observers = self.loop_owner.observers

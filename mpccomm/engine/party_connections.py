@@ -77,7 +77,7 @@ class PartyConnections:
         """The connection of it, or of the last one that there was."""
         self.secured = False
         """Whether there are streams with TLS: records may arrive there of which no message tells."""
-        self._throttle = LogThrottle(owner.log)
+        self.throttle = LogThrottle(owner.log)
         self.wanted.set()
 
     def __bool__(self) -> bool:
@@ -110,7 +110,7 @@ class PartyConnections:
             self._count()
             owner.link.lost(connection, stream.ended_with)
             if stream.violation:
-                self._throttle.log(f"{owner}: closed a connection: {stream.violation}", LogEvent.VIOLATION)
+                self.throttle.log(f"{owner}: closed a connection: {stream.violation}", LogEvent.VIOLATION)
                 owner.offended(stream.violation)
             if not connection.verified and not stream.closing:
                 owner.turned_away(stream.ended_with)
@@ -214,7 +214,7 @@ class PartyConnections:
                     owner.log(LogEvent.CONNECTION_CLOSED, "%s: closing a connection: %s", owner, reason)
                 else:
                     text = f"{owner}: closing a connection: {reason}"
-                    self._throttle.log(text, LogEvent.VIOLATION, kind=code.name)
+                    self.throttle.log(text, LogEvent.VIOLATION, kind=code.name)
                 owner.trouble = reason
                 stream.close(code)
             if code is CloseCode.VIOLATION:

@@ -14,6 +14,7 @@ from mpccomm.protocol import events
 from mpccomm.protocol.events import Event
 from mpccomm.protocol.frames import Key, describe_key, members_of
 from mpccomm.protocol.states import Cause, CloseCode, Ending
+from mpccomm.transport.log_throttle import LogThrottle
 
 if TYPE_CHECKING:
     from mpccomm.engine.abc import RemoteParty
@@ -93,14 +94,14 @@ def _misnamed(party: RemoteParty) -> str:
     return ""
 
 
-def tell(log: EventLog, party: RemoteParty, event: Event) -> None:
-    """Log what happened on the link to a party."""
+def tell(log: EventLog, throttle: LogThrottle, party: RemoteParty, event: Event) -> None:
+    """Log what happened on the link to a party; through the throttle what it can bring about over and over again."""
     match event:
         case events.Connected(again):
-            log(LogEvent.CONNECTED, "%s: %s", party, "connected again" if again else "connected")
+            throttle.note(f"{party}: {'connected again' if again else 'connected'}", LogEvent.CONNECTED)
         case events.ConnectionLost() | events.ConnectionSuspect():
             if not party.link.leaving:
-                log(LogEvent.DISCONNECTED, "%s: %s; dialling again", party, party.trouble)
+                throttle.note(f"{party}: {party.trouble}; dialling again", LogEvent.DISCONNECTED)
         case events.PartyGone(cause):
             _tell_of_end(log, party, cause)
         case events.PartyReplaced():

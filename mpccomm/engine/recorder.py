@@ -187,6 +187,7 @@ class Recorder:
             self._further = self._lost
             for trail in self._trails.values():
                 trail.end(self._lost)
+            self._lanes.close()
             log(
                 LogEvent.TRACE_FAILED,
                 "the trace is full: it has %s, and goes on without what comes now; stop it earlier, or trace a part "
@@ -267,13 +268,17 @@ class Recorder:
     # -- the record ------------------------------------------------------------------------------------------------
 
     def record(self) -> PartyRecord:
-        """Return what was noted up to now. From any thread."""
+        """Return what was noted up to now. From any thread: what the program sent from there before is in it."""
+        self._owner.catch_up()
         made = Making(self._zero, self._lanes)
         now = self._owner.clock()
         for book in list(self._books.values()):
             made.add_messages(book, dict(self._taken))
-        for note in (*list(self._others), *self._going_on(now)):
+        for note in list(self._others):
             made.add(note.note if isinstance(note, _GivenUp) else note)
+        for note in self._going_on(now):
+            if note.lane in self._lanes:  # otherwise it has begun since the trace is full
+                made.add(note)
         made.finish()
         return PartyRecord(
             self._name,

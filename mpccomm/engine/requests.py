@@ -278,9 +278,10 @@ class ReceiveCall(Receive):
     def detach(self) -> None:
         """Do nothing: a receive has nothing to copy."""
 
-    def value(self) -> Any:
+    def value(self, later: list[Callable[[], None]] | None = None) -> Any:
         """Decode the message. One that can't be read, or is not as expected, counts as received.
 
+        :param later: takes what tells the observers that it was received, where that depends on others
         :raises DecodingError: it can't be read
         :raises UnexpectedTypeError: it is something else
         """
@@ -290,13 +291,13 @@ class ReceiveCall(Receive):
         try:
             if self.expect is None and party.loop_owner.observers is None:
                 return read(message, party)  # the same as `_read`, without its call
-            return self._read(message)
+            return self._read(message, later)
         except BaseException as error:
             if is_outcome(error):
                 self.message = self._mine = None
             raise
 
-    def _read(self, message: Incoming) -> Any:
+    def _read(self, message: Incoming, later: list[Callable[[], None]] | None = None) -> Any:
         party = self.party
         observers = party.loop_owner.observers
         clock = party.clock  # looked up as an attribute: as a method it would be found more slowly
@@ -307,20 +308,33 @@ class ReceiveCall(Receive):
             if observers is not None and is_outcome(error):
                 tell_of_miss(observers, self, error)
             raise
-        if observers is not None:
-            trail = party.trail
-            # Of a call for one message the lane is known; of a future, or a call for several, it is not.
-            if self.lane < 0 or trail is None or message.total > AT_A_STROKE or message.ordered or observers.each:
-                tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
-                if self.asked < math.inf:
-                    self._hand_over(observers, message, begun)
-            else:
-                # The same, for nearly every message.
-                row = message.number, message.total, message.key, self.lane, self.since, message.at, begun
-                trail.received.append(row)
-        if self.expect is not None:
-            check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
+        try:
+            if self.expect is not None:
+                check(value, self.expect, f"{describe_key(message.key)} from {party}")
+        except BaseException:
+            later = None  # this one counts as received
+            raise
+        finally:
+            if observers is not None:
+                if later is None:
+                    self._tell(observers, message, begun)
+                else:
+                    later.append(partial(self._tell, observers, message, begun))
         return value
+
+    def _tell(self, observers: Observers, message: Incoming, begun: float) -> None:
+        """Tell the observers that the message is received."""
+        party = self.party
+        trail = party.trail
+        # Of a call for one message the lane is known; of a future, or a call for several, it is not.
+        if self.lane < 0 or trail is None or message.total > AT_A_STROKE or message.ordered or observers.each:
+            tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
+            if self.asked < math.inf:
+                self._hand_over(observers, message, begun)
+        else:
+            # The same, for nearly every message.
+            row = message.number, message.total, message.key, self.lane, self.since, message.at, begun
+            trail.received.append(row)
 
     def _hand_over(self, observers: Observers, message: Incoming, begun: float) -> None:
         """Have the observers told when the program gets the message, which is later."""
@@ -748,6 +762,20 @@ def tell_of_miss(observers: Observers, call: ReceiveCall, error: BaseException) 
     if call.timeout is None or call.timeout > 0:
         for hook in observers.missed:
             hook(call.party.name, call.key, call.since, error)
+
+
+def values(calls: Sequence[ReceiveCall]) -> list[Any]:
+    """Return the values of receives that have their messages.
+
+    Where one of them can't be read, or is not as expected, that alone is received: the others go back.
+
+    :raises CommunicationError: that of one of them
+    """
+    received: list[Callable[[], None]] = []
+    found = [call.value(received) for call in calls]
+    for tell in received:
+        tell()
+    return found
 
 
 AnyCall: TypeAlias = ReceiveCall | SendCall

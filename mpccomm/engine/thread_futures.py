@@ -253,12 +253,14 @@ class ThreadFuture(concurrent.futures.Future[T]):
             raise concurrent.futures.CancelledError
         to_here = self._to_here
         if to_here is not None:
-            call = to_here.call
-            self._to_here = call.message = None
-            to_here.landed()
-            if call.taking is not None:
-                taking, call.taking = call.taking, None
-                taking()
+            try:
+                to_here.look()
+                # From here on the message is the program's. Nothing is called any more until the caller has it: in a call a
+                # signal handler may run.
+                self._to_here = to_here.call.message = None
+            except BaseException:
+                to_here.keep()
+                raise
         return outcome
 
     def _involved(self) -> Involved:
@@ -515,13 +517,27 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
             self.kept = None
             return
         if self.call.message is not None:
-            # The collector may find the handle in a cycle, and tells of its end only what is referred to from elsewhere.
-            self.call.party.loop_owner.unread[id(self)] = self
+            self.keep()
         # Looked at after that: who waits, or adds a callback, leaves a note here first, and then looks for an outcome.
         if self.gate is not None:
             self.gate.open()
         if self.shown or self.kept is not None:
             self._tell()
+
+    def keep(self) -> None:
+        """See that the end of the handle is noted: the program does not have what it got.
+
+        The collector may find the handle in a cycle, and tells of its end only what is referred to from elsewhere.
+        """
+        self.call.party.loop_owner.unread[id(self)] = self
+
+    def look(self) -> None:
+        """Note that the program is about to have what the handle got."""
+        call = self.call
+        if call.taking is not None:
+            call.taking()
+            call.taking = None
+        self.landed()
 
     def landed(self) -> None:
         """The program has what the handle got, or has forgotten it. From any thread."""

@@ -86,7 +86,7 @@ class LoopThread:
     def alive(self) -> bool:
         """Whether the loop runs, or is about to end, in this process."""
         # `Thread.is_alive` is not used: if an interrupt strikes in it, Python takes a running thread for one that has ended.
-        return bool(self._threads) and self._process == os.getpid() and not self.ended.opened
+        return bool(self._threads) and not self.ended.opened and self._process == os.getpid()
 
     @property
     def here(self) -> bool:

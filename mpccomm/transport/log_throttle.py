@@ -74,9 +74,16 @@ class LogThrottle:
         self._warned.move_to_end(key)
         if len(self._warned) > _REMEMBERED:
             self._warned.popitem(last=False)
-        left_out = budget.left_out()
-        more = f" ({left_out:,} more of this kind were not logged)" if left_out else ""
-        self._log(event, "%s%s", text, more, exc_info=error)
+        self._log(event, "%s%s", text, budget.left_out(), exc_info=error)
+
+    def note(self, text: str, event: LogEvent) -> None:
+        """Log what happened, as often as it does, up to so many lines of this event within a minute."""
+        now = self._clock()
+        budget = self._kinds.setdefault((event, ""), _Budget(now))
+        if budget.spend(now):
+            self._log(event, "%s%s", text, budget.left_out())
+        else:
+            self._log(event, "%s", text, level=logging.DEBUG)
 
 
 class _Budget:
@@ -96,9 +103,10 @@ class _Budget:
         self._left -= 1
         return True
 
-    def left_out(self) -> int:
+    def left_out(self) -> str:
+        """Return how many were left out since the last one that was not, as the end of a line."""
         count, self._left_out = self._left_out, 0
-        return count
+        return f" ({count:,} more of this kind were not logged)" if count else ""
 
 
 def shortened(text: str) -> str:

@@ -1,7 +1,14 @@
 """Keys that stay distinct, and keys that were chosen to collide."""
 
+import dataclasses
 import enum
+import itertools
+import time
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from ipaddress import IPv4Address
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -67,6 +74,48 @@ def test_what_the_other_side_would_refuse_is_not_sent(keys: list[Any]) -> None:
         distinct(keys)
     with pytest.raises(ValueError, match="equal hashes"):
         received(keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    of: tuple[Fraction, ...]
+    number: int
+
+
+SLOW: dict[str, Callable[[int], Any]] = {
+    "fractions": lambda number: Fraction(PRIME * number + 1),
+    "tuples of fractions": lambda number: (*[Fraction(1, 3) for _ in range(40)], PRIME * number + 1),
+    "tuples of numbers": lambda number: (*range(1000, 1040), PRIME * number + 1),
+    "paths": lambda number: (*[PurePosixPath("a") for _ in range(10)], PRIME * number + 1),
+    "addresses": lambda number: (*[IPv4Address(5) for _ in range(10)], PRIME * number + 1),
+    "sets": lambda number: frozenset([PRIME * number, *[PRIME * (5000 + other) for other in range(8)]]),
+    "decimals": lambda number: Decimal(PRIME * number + 1),
+    "instances": lambda number: Place((*[Fraction(1, 3) for _ in range(10)],), PRIME * number + 1),
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+@pytest.mark.parametrize("number", [20, 60, 250, 999])
+def test_keys_that_take_long_to_compare_may_be_fewer(kind: str, number: int) -> None:
+    """What comes to a megabyte is decoded in about a second, whatever stands in it: it holds up all other parties."""
+    value = set(map(SLOW[kind], range(number)))
+    try:
+        data = encode(value) if kind != "instances" else None
+        assert distinct(list(value))
+    except (EncodingError, Refusal):
+        assert number > 20
+        return
+    assert number < 999
+    if data is not None:
+        began = time.process_time()
+        decode(data.segments)
+        assert time.process_time() - began < 0.02 + 4e-6 * sum(map(len, data.segments))
+
+
+def test_a_few_of_any_kind_are_keys() -> None:
+    keys: list[Any] = list(itertools.product((-1, -2, 0, 1), repeat=4))
+    assert received(keys) is keys
+    assert len(set(map(hash, keys))) < len(keys) - 20
 
 
 @pytest.mark.parametrize("container", [dict.fromkeys, set, frozenset], ids=["dict", "set", "frozenset"])

@@ -42,7 +42,7 @@ class FakeReceive:
     def cancel(self) -> None:
         self.cancelled = True
 
-    def value(self) -> Any:
+    def value(self, later: object = None) -> Any:
         if isinstance(self._value, Exception):
             raise self._value
         return self._value
@@ -334,7 +334,7 @@ def test_one_that_can_not_be_read_is_the_error_of_the_call() -> None:
     call.send()
 
     class Bad:
-        def value(self) -> Any:
+        def value(self, later: object = None) -> Any:
             raise DecodingError("not this one")
 
     with pytest.raises(DecodingError):

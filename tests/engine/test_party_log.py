@@ -17,8 +17,19 @@ from mpccomm.engine.party_log import (
     why_closed,
 )
 from mpccomm.logs import EventLog
-from mpccomm.protocol.events import DeadlockFound, Dropped, Event, NeverRead, PartyGone, PartyReplaced, Refused
+from mpccomm.protocol.events import (
+    Connected,
+    ConnectionLost,
+    DeadlockFound,
+    Dropped,
+    Event,
+    NeverRead,
+    PartyGone,
+    PartyReplaced,
+    Refused,
+)
 from mpccomm.protocol.states import Cause, CloseCode, Ending
+from mpccomm.transport.log_throttle import LogThrottle
 from tests.pools import LOCAL
 
 KEYS = tuple(f"id {number}" for number in range(9))
@@ -53,10 +64,21 @@ def new_party() -> Party:
 def test_each_event_has_its_words(event: Event, text: str, caplog: pytest.LogCaptureFixture) -> None:
     party = new_party()
     with caplog.at_level(logging.DEBUG, "mpccomm"):
-        tell(party.log, party, event)
+        tell(party.log, LogThrottle(party.log), party, event)
     (record,) = caplog.records
     assert record.getMessage().startswith(str(party))
     assert text in record.getMessage()
+
+
+def test_who_comes_and_goes_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    party = new_party()
+    throttle = LogThrottle(party.log)
+    with caplog.at_level(logging.INFO, "mpccomm"):
+        for _ in range(1000):
+            tell(party.log, throttle, party, Connected(again=True))
+            tell(party.log, throttle, party, ConnectionLost())
+    assert [getattr(record, "event", "") for record in caplog.records].count("connected") == 8
+    assert len(caplog.records) == 16
 
 
 def test_all_counts_of_the_traffic_have_commas(caplog: pytest.LogCaptureFixture) -> None:

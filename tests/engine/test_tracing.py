@@ -7,7 +7,6 @@ import concurrent.futures
 import dataclasses
 import errno
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 
 from mpccomm import CommunicationTimeoutError, ConfigurationError, MemoryNetwork, Pool, Settings, SyncPool
-from mpccomm.engine import recorder as recorder_module
 from mpccomm.engine import tracing
 from mpccomm.engine.base_pool import engine_of
 from mpccomm.engine.recorder import Recorder
@@ -537,24 +535,6 @@ async def test_the_loop_goes_on_while_a_trace_is_written_at_the_end(
     async with Pool(name="Alice", settings=dataclasses.replace(quick(), trace=tmp_path)):
         pass
     assert written == [("Alice.json", True)]
-
-
-async def test_a_full_trace_counts_what_it_leaves_out(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(recorder_module, "MOST", 5)
-    monkeypatch.setattr(Recorder.__init__, "__defaults__", (5,))
-    async with pools("Alice", "Bob") as (alice, bob):
-        trace = alice.trace()
-        for number in range(8):
-            await alice.send("Bob", number)
-            await bob.recv("Alice")
-            if number == 5:
-                await until(lambda: trace._recorder._full)
-        (party,) = trace.record.parties
-    assert party.lost == 2
-    assert len(party.sends) == 6
-    assert [record.levelno for record in caplog.records if "trace is full" in record.getMessage()] == [logging.WARNING]
 
 
 async def test_messages_of_all_kinds_are_in_one_trace() -> None:

@@ -202,6 +202,21 @@ def test_a_handle(trio: Trio, kind: Kind, method: str) -> None:
     assert handle.result(LIMIT) == number
 
 
+@pytest.mark.parametrize("method", ["result", "result within a time", "exception"])
+def test_a_handle_that_is_forgotten_then(trio: Trio, kind: Kind, method: str) -> None:
+    """Until the program has the outcome, the next receive gets the message."""
+    number = trio.sent(trio.bob)
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number
+        outcome.raised = None  # it holds on to the handle
+        value = trio.alice.recv("Bob", timeout=LIMIT) if outcome.value is NOTHING else outcome.value
+        assert value == (None if method == "exception" and outcome.value is not NOTHING else number)
+        number = trio.sent(trio.bob)
+
+    everywhere(lambda: METHODS[method](trio.alice.arecv("Bob")), look, kind, by_turns=True)
+
+
 # -- collectives -------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Ctrl-C in a program of asyncio: the main task is cancelled, at whatever instruction the loop, or the pool on it, is just then."""
 
 import asyncio
+import gc
 import itertools
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -88,6 +89,7 @@ RECEIVES: dict[str, Callable[[Duo], Coroutine[Any, Any, Any]]] = {
     "recv_any": lambda duo: first(duo),
     "recv_all": lambda duo: all_of(duo),
     "arecv": lambda duo: held(duo),
+    "arecv, forgotten": lambda duo: forgotten(duo),
     "wait_for": lambda duo: asyncio.wait_for(duo.alice.recv("Bob"), LIMIT),
 }
 
@@ -105,6 +107,10 @@ async def held(duo: Duo) -> Any:
     return await asyncio.wait_for(duo.handle, LIMIT)
 
 
+async def forgotten(duo: Duo) -> Any:
+    return await duo.alice.arecv("Bob")
+
+
 @pytest.mark.parametrize("here", [False, True], ids=["on its way", "here"])
 @pytest.mark.parametrize("receive", RECEIVES)
 def test_receiving(duo: Duo, receive: str, here: bool) -> None:
@@ -115,6 +121,9 @@ def test_receiving(duo: Duo, receive: str, here: bool) -> None:
 
     def look(outcome: Outcome) -> None:
         nonlocal number
+        outcome.raised = None  # it holds on to what the program has forgotten
+        if receive == "arecv, forgotten":
+            gc.collect()  # as does asyncio's task, in a cycle with what was raised in it
         if duo.got is NOTHING and duo.handle is not None and duo.handle.done() and not duo.handle.cancelled():
             # The program has the future, and what came into it.
             duo.got = duo.handle.result()

@@ -1,4 +1,4 @@
-"""The private loop of a blocking pool: how it connects."""
+"""The private loop of a blocking pool: how it connects, and what it is when it has ended."""
 
 import asyncio
 import errno
@@ -7,7 +7,18 @@ import sys
 
 import pytest
 
-from mpccomm.sync.loop_thread import new_event_loop
+from mpccomm.sync import loop_thread
+from mpccomm.sync.loop_thread import LoopThread, new_event_loop
+
+
+def test_one_that_has_ended_is_asked_when_python_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then modules have nothing in them any more, and finalizers still run."""
+    thread = LoopThread()
+    thread.start("briefly", lambda loop: None)
+    thread.stop()
+    thread.join()
+    monkeypatch.setattr(loop_thread, "os", None)
+    assert not thread.alive
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere devices have other names")
