@@ -92,7 +92,7 @@ class Handles:
 
     count: int
     threads: int
-    repeat: int = 2
+    repeat: int = 8
     unit: str = "/s"
     parties: int = 2
     kind: str = "threads"
