@@ -2,6 +2,9 @@
 
 On a slow line little is sent at a time. Whatever waits in the buffers of the system can't be overtaken any more by something
 urgent; and where a connection breaks, a frame that takes a minute has to begin anew.
+
+The system is told to take little. It heeds that where it says whether it wants more, and where it begins another packet, which
+may have 64 KiB before it is cut: to one that waits it adds whatever it is given. So it is asked, and not just tried.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ _RECEIVED = struct.Struct("128xQ")
 """In Linux's `tcp_info`: bytes."""
 _SIOCOUTQ = 0x5411
 """Asks Linux how much of what was sent the other end has not acknowledged."""
+_SIOCOUTQNSD = 0x894B
+"""Asks Linux how much of what was written it has not sent."""
 _SIOCINQ = 0x541B
 """Asks Linux how much of what has arrived was not read."""
 
@@ -47,6 +52,11 @@ def waiting(transport: asyncio.WriteTransport, sock: socket.socket | None) -> in
     :param sock: that of the transport
     """
     return transport.get_write_buffer_size() + _unacknowledged(sock)
+
+
+def unsent(sock: socket.socket | None) -> int:
+    """Return how many bytes the system has taken and not sent, not even once, as far as it tells; otherwise 0."""
+    return 0 if sock is None or sys.platform != "linux" else _ask(sock, _SIOCOUTQNSD)
 
 
 def hold_little(sock: socket.socket | None, size: int) -> None:
@@ -85,6 +95,41 @@ def _ask(sock: socket.socket, what: int) -> int:
         return int(_BYTES.unpack(fcntl.ioctl(sock.fileno(), what, bytes(_BYTES.size)))[0])
     except (OSError, ValueError):
         return 0
+
+
+class Room:
+    """Tells when the system wants more than it was given.
+
+    A transport waits for that only while it has something left itself, and neither loop lets others wait with its socket: so
+    they wait with a duplicate, which lasts no longer than that.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket | None) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._watched: socket.socket | None = None
+
+    def tell(self, function: Callable[[], object]) -> bool:
+        """Have it called when there is room; it has to call `stop`. Return whether that can be told."""
+        self.stop()
+        sock = self._socket
+        if sock is None:
+            return False
+        try:
+            watched = socket.fromfd(sock.fileno(), sock.family, sock.type)
+        except (OSError, ValueError):  # it is closed, or there are too many files
+            return False
+        self._loop.add_writer(watched, function)
+        self._watched = watched
+        return True
+
+    def stop(self) -> None:
+        """Tell nothing any more."""
+        watched, self._watched = self._watched, None
+        if watched is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_writer(watched)
+            watched.close()
 
 
 class Yield:
@@ -142,8 +187,13 @@ class Pace:
             self._freely = True
         return self.budget
 
+    def is_ahead(self) -> bool:
+        """Return whether the system wants nothing more for now, though it would take it. On a fast line that is not asked."""
+        # By the same measure it says when it wants more.
+        return self.budget < _MOST and unsent(self._socket) * 2 >= self._told
+
     def pause(self) -> None:
-        """Note that the transport did not take all that was sent."""
+        """Note that the transport did not take all that was sent, or that nothing more is sent for now."""
         self._freely = False
         self._paused = self._clock()
         self._waiting = self.waiting()

@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import Any, Protocol
 
-from mpccomm.transport.pace import Pace
+from mpccomm.transport.pace import Pace, Room
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
 from mpccomm.transport.tls import hold_nothing, resume_in_a_turn_of_its_own
 
@@ -229,6 +229,9 @@ class WebSocket(Stream, Upgraded):
         self._idle = 0
         self._pace = Pace(transport, self._loop.time)
         self.budget = self._pace.budget
+        self._room = Room(self._loop, transport.get_extra_info("socket"))
+        self._mark = 0
+        """Bytes since the beginning: what is sent beyond them is looked at, see `_send_much`."""
         self._deaf = False
         """Whether what still arrives is ignored."""
         self._clear = False
@@ -256,15 +259,34 @@ class WebSocket(Stream, Upgraded):
 
     def _send(self, batch: bytes) -> None:
         size = len(batch)
-        if size * 2 > self.budget:
-            self.budget = self._pace.sent(size)
+        pace = self._pace
+        written = pace.written + size
+        if written > self._mark:
+            self._send_much(batch, size)
+            return
+        # It says nothing of the line.
+        pace.written = written
+        if self._hidden:
+            self._write(WHOLE, batch)
         else:
-            # It says nothing of the line.
-            self._pace.written += size
+            self._transport.write(self._heads[size] + batch)
+
+    def _send_much(self, batch: bytes, size: int) -> None:
+        """Send a batch that is large, or the last of several that are together."""
+        pace = self._pace
+        self.budget = pace.sent(size)
+        self._mark = pace.written + min(self.budget // 2, _WITHOUT_A_COPY - 1)
         if self._hidden or size >= _WITHOUT_A_COPY:
             self._write(WHOLE, batch)
         else:
             self._transport.write(self._heads[size] + batch)
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        """Send nothing more for now if the system has enough: what it takes beyond that nothing can overtake."""
+        if not self._full and self._pace.is_ahead() and self._room.tell(self.resume_writing):
+            self._full = True
+            self._pace.pause()
 
     def _write(self, first: int, payload: bytes) -> None:
         head = head_of(first, len(payload), MASKED - self._theirs)
@@ -279,17 +301,24 @@ class WebSocket(Stream, Upgraded):
     def pause_writing(self) -> None:
         """Send nothing more for now: the transport's buffer is full."""
         self._full = True
+        # From now on it is the transport that tells.
+        self._room.stop()
         self._pace.pause()
 
     def resume_writing(self) -> None:
-        """Send again: the transport's buffer has room."""
+        """Send again: the transport's buffer has room, or the system."""
         self._full = False
+        self._room.stop()
         self._pace.resume()
         self.budget = self._pace.budget
+        self._mark = 0
         if self._pong is not None:
             # Not from within this call: asyncio would end a connection twice that the other end has just reset.
             self._loop.call_soon(self._answer)
-        self.wake()
+        # The system may have taken what the transport had left, and want nothing more again.
+        self._hold_back()
+        if not self._full:
+            self.wake()
 
     def _is_barren(self) -> bool:
         under_way = 0 if self._intake is None else self._intake.here
@@ -327,6 +356,7 @@ class WebSocket(Stream, Upgraded):
     def _abort(self) -> None:
         self._deaf = True
         self._clear = False
+        self._room.stop()
         self._transport.abort()
 
     # -- receiving -----------------------------------------------------------------------------------------------------
@@ -574,6 +604,7 @@ class WebSocket(Stream, Upgraded):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Note that the connection has ended."""
         self._deaf = True
+        self._room.stop()
         if not self._ended.done():
             self._over()
             self._before.connection_lost(exc)

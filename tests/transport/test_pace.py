@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
+from collections.abc import Callable
 from typing import cast
 
 import pytest
 
-from mpccomm.transport.pace import _ARRIVED, _BUFFERED, _NEAR, _RECORD, _ROUND_TRIP, Pace, Yield, read_from
+from mpccomm.sync.loop_thread import new_event_loop
+from mpccomm.transport.pace import (
+    _ARRIVED,
+    _BUFFERED,
+    _NEAR,
+    _RECORD,
+    _ROUND_TRIP,
+    Pace,
+    Room,
+    Yield,
+    hold_little,
+    read_from,
+    unsent,
+)
+from tests.timing import UNIT
 
 KiB = 1024
+LIMIT = 100 * UNIT
 LEAST, FIRST, MOST = 4 * KiB, 16 * KiB, 256 * KiB
 
 
@@ -176,6 +193,85 @@ def test_the_system_is_told_to_take_little_beyond_what_it_has_sent() -> None:
         assert told() == FIRST, "not for every little change"
         line.held_up(8 * KiB, 1.0)
         assert told() == 8 * KiB
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        ours.setblocking(False)
+        return ours, listening.accept()[0]
+
+
+def fill(sock: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(KiB))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much it has not sent")
+def test_the_system_has_enough_while_half_of_what_it_was_told_to_take_is_unsent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        line = Line(ours)
+        assert not line.pace.is_ahead()
+        told = FIRST
+        for held, enough in ((told // 2 - 1, False), (told // 2, True), (100 * told, True)):
+            monkeypatch.setattr("mpccomm.transport.pace.unsent", lambda sock, held=held: held)
+            assert line.pace.is_ahead() == enough
+        while line.pace.budget < MOST:
+            line.pace.sent(line.pace.budget)
+        assert not line.pace.is_ahead(), "a fast line isn't asked"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much it has not sent")
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, new_event_loop], ids=["asyncio", "private"])
+def test_room_is_told_of_where_a_transport_has_nothing_left(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = pair()
+        hold_little(ours, FIRST)
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        sock = transport.get_extra_info("socket")
+        with theirs:
+            fill(ours)
+            assert unsent(sock) * 2 >= FIRST
+            room, told = Room(loop, sock), asyncio.Event()
+            assert room.tell(told.set)
+            assert room.tell(told.set), "the one before is forgotten"
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not told.is_set()
+            theirs.setblocking(False)
+            while not told.is_set():
+                with contextlib.suppress(BlockingIOError):
+                    theirs.recv(64 * KiB)
+                await asyncio.sleep(0)
+            assert unsent(sock) * 2 < FIRST
+            room.stop()
+            told.clear()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not told.is_set(), "it is told of once"
+            transport.abort()
+            with contextlib.suppress(ConnectionResetError):
+                while await loop.sock_recv(theirs, 64 * KiB):
+                    """Until the end: what was watched does not keep the connection."""
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(asyncio.wait_for(main(), LIMIT))
+
+
+def test_where_room_can_not_be_told_of() -> None:
+    here, there = socket.socketpair()
+    with there:
+        here.close()
+        with asyncio.Runner() as runner:
+            for sock in (here, None):
+                room = Room(runner.get_loop(), sock)
+                assert not room.tell(lambda: None)
+                room.stop()
 
 
 class Socket:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -20,6 +21,7 @@ from mpccomm.settings import DEFAULTS
 from mpccomm.sync.loop_thread import new_event_loop
 from mpccomm.transport.client import Client
 from mpccomm.transport.handshake import Caller
+from mpccomm.transport.pace import unsent
 from mpccomm.transport.reconnect import DialTerms
 from mpccomm.transport.server import Server
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
@@ -355,6 +357,76 @@ def test_whoever_does_not_read_is_left_in_time(
             await writer.wait_closed()
 
     on(loop, lambda: serving(main, server))
+
+
+class Endless(Peer):
+    """Sends batches of one size until it is stopped."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.stopped = False
+        self.sent = 0
+        self._batch = bytes(size)
+
+    @property
+    def more(self) -> bool:
+        return not self.stopped
+
+    def batch_to_send(self, budget: int) -> bytes:
+        if self.stopped:
+            return b""
+        self.sent += len(self._batch)
+        return self._batch
+
+
+class Before:
+    """The HTTP side."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """It has nothing to do."""
+
+
+def connected() -> tuple[socket.socket, socket.socket]:
+    """Return two ends, the second of which has room for much before its system says that it has none."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
+        listening.bind((LOCAL, 0))
+        listening.listen()
+        here = socket.create_connection(listening.getsockname())
+        there, _ = listening.accept()
+    there.setblocking(False)
+    return here, there
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much it has not sent")
+@both_loops
+@pytest.mark.parametrize("size", [100, 4000])
+def test_the_system_is_not_given_all_that_it_takes(loop: str, size: int) -> None:
+    """It adds to the packet that waits until that has 64 KiB, however little it was told to take: seconds of a slow line."""
+
+    async def main() -> None:
+        running_loop = asyncio.get_running_loop()
+        here, there = connected()
+        transport, _ = await running_loop.create_connection(asyncio.Protocol, sock=here)
+        stream, peer = WebSocket(transport, Before(), client=True), Endless(size)
+        stream.take_over()
+        running = asyncio.ensure_future(stream.run(peer))
+        with there:
+            for _ in range(3):
+                await until(lambda: stream._full)
+                sent = peer.sent
+                assert not transport.get_write_buffer_size(), "it is not the transport that has taken no more"
+                assert unsent(transport.get_extra_info("socket")) < 2 * stream.budget
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                assert peer.sent == sent
+                while peer.sent == sent:
+                    await running_loop.sock_recv(there, 64 * 1024)
+            peer.stopped = True
+            stream.abort()
+            await running
+
+    on(loop, main)
 
 
 # -- with a pool on top ------------------------------------------------------------------------------------------------
