@@ -123,6 +123,11 @@ class Room:
         self._watched = watched
         return True
 
+    @property
+    def awaited(self) -> bool:
+        """Whether it is still to be told."""
+        return self._watched is not None
+
     def stop(self) -> None:
         """Tell nothing any more."""
         watched, self._watched = self._watched, None

@@ -207,10 +207,15 @@ class Stream(ABC):
 
     def dismiss(self, code: int) -> None:
         """Close; where the other end doesn't take what was sent before, end it at once, without a word."""
-        if self._full:
+        if self._stuck:
             self.abort()
         else:
             self.close(code)
+
+    @property
+    def _stuck(self) -> bool:
+        """Whether the other end doesn't take what was sent."""
+        return self._full
 
     def abort(self) -> None:
         """End it at once, without a word."""

@@ -320,6 +320,10 @@ class WebSocket(Stream, Upgraded):
         if not self._full:
             self.wake()
 
+    @property
+    def _stuck(self) -> bool:
+        return self._full and not self._room.awaited
+
     def _is_barren(self) -> bool:
         under_way = 0 if self._intake is None else self._intake.here
         return self._pace.is_barren(under_way)

@@ -416,6 +416,7 @@ def test_the_system_is_not_given_all_that_it_takes(loop: str, size: int) -> None
                 await until(lambda: stream._full)
                 sent = peer.sent
                 assert not transport.get_write_buffer_size(), "it is not the transport that has taken no more"
+                assert not stream._stuck
                 assert unsent(transport.get_extra_info("socket")) < 2 * stream.budget
                 for _ in range(10):
                     await asyncio.sleep(0)
