@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Hashable
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from operator import countOf
 from types import WrapperDescriptorType
@@ -86,35 +87,36 @@ def _collide(values: list[Any]) -> bool:
     if len(hashes) - len(set(hashes)) <= _FEW:
         return False
     numbers = Counter(hashes)
+    if max(numbers.values()) <= 2 * _EACH + 1:
+        return False
+    # Each comparison is of two: half of what it takes is counted at either.
+    excess = {found: (number - 1) / 2 - _EACH for found, number in numbers.items()}
     allowed: float = min(_EACH_PLAIN * len(hashes), _MOST_PLAIN)
+    # What those leave of which few have the same hash comes first: so the answer is the same in any order.
+    allowed -= sum(min(each, 0) * (2 * (each + _EACH) + 1) for each in excess.values())
     for value, found in zip(values, hashes, strict=True):
-        alike = numbers[found] - 1
-        if alike:
-            # Each comparison is of two: half of what it takes is counted at either.
-            allowed -= _weight(value, allowed) * (alike / 2 - _EACH)
-        else:
-            allowed += _EACH
-    return allowed < 0
+        each = excess[found]
+        if each > 0:
+            allowed -= each if type(value) in _PLAIN else _weight(value, allowed / each) * each
+            if allowed < 0:
+                return True
+    return False
 
 
 def _weight(key: object, most: float) -> float:
     """Return what it takes to compare a key with one of the same hash, counted until there is more than *most*."""
-    kind = type(key)
-    if kind in _PLAIN:
-        return 1
     weight: float = 0
     rest: list[tuple[object, float]] = [(key, 1)]
     while rest and weight <= most:
         item, times = rest.pop()
         kind = type(item)
-        weight += times * (
-            1 if kind in _PLAIN else _IN_C if isinstance(kind.__eq__, WrapperDescriptorType) else _IN_PYTHON
-        )
+        in_c = isinstance(kind.__eq__, WrapperDescriptorType)
+        weight += times * (1 if kind in _PLAIN else _IN_C if in_c else _IN_PYTHON)
         if isinstance(item, tuple):
             rest += [(element, times) for element in item]
         elif isinstance(item, frozenset):
             # Each element of one is looked up in the other, where all may have equal hashes.
             rest += [(element, times * len(item)) for element in item]
-        else:
-            rest += [(getattr(item, name), times) for name in getattr(kind, "__dataclass_fields__", ())]
+        elif is_dataclass(kind) and not in_c:
+            rest += [(getattr(item, field.name, None), times) for field in fields(kind) if field.compare]
     return weight

@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -110,6 +110,32 @@ def test_keys_that_take_long_to_compare_may_be_fewer(kind: str, number: int) -> 
         began = time.process_time()
         decode(data.segments)
         assert time.process_time() - began < 0.02 + 4e-6 * sum(map(len, data.segments))
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_others_among_them_do_not_make_them_more(kind: str) -> None:
+    bad: list[Any] = list(map(SLOW[kind], range(2000)))
+    others = list(range(5, 8005))
+    for keys in (bad + others, others + bad, [key for pair in zip(bad, others, strict=False) for key in pair]):
+        with pytest.raises(ValueError, match="equal hashes"):
+            received(keys)
+        with pytest.raises(Refusal):
+            distinct(keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd:
+    number: int
+    passed: dataclasses.InitVar[int]
+    unset: ClassVar[int]
+    kept: Any = dataclasses.field(default=None, compare=False)
+
+
+def test_fields_that_no_instance_has_or_compares() -> None:
+    many: list[Any] = [Fraction(1, 3)] * 10_000
+    assert received([Odd(PRIME * number, 1, many) for number in range(50)])
+    with pytest.raises(ValueError, match="equal hashes"):
+        received([Odd(PRIME * number, 1) for number in range(200)])
 
 
 def test_a_few_of_any_kind_are_keys() -> None:
