@@ -215,7 +215,7 @@ class ReceiveFuture(RequestFuture):
             self._look_at(request)
             # From here on the message is the program's. Nothing is called any more: in a call a signal handler may run, and
             # cancel this.
-            if self.request is request:
+            if not self._returned:
                 self.request = request.message = None
                 return value
         except BaseException:

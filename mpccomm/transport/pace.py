@@ -163,9 +163,13 @@ class Yield:
 class Pace:
     """How fast one transport moves what was written to it."""
 
-    def __init__(self, transport: asyncio.WriteTransport, clock: Callable[[], float]) -> None:
+    def __init__(self, transport: asyncio.WriteTransport, clock: Callable[[], float], room: Room) -> None:
         self.budget = _FIRST
         """Bytes to send at a time."""
+        self.mark = 0
+        """Bytes since the beginning: what is sent beyond them is looked at."""
+        self.room = room
+        """Tells when to go on, where something is held back."""
         self._transport = transport
         self._socket: socket.socket | None = transport.get_extra_info("socket")
         self._yield = Yield(self._socket)

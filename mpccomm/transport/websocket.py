@@ -227,11 +227,8 @@ class WebSocket(Stream, Upgraded):
         self._needed = 0
         """Bytes of the large message that is under way, with its head; 0: there is none."""
         self._idle = 0
-        self._pace = Pace(transport, self._loop.time)
+        self._pace = Pace(transport, self._loop.time, Room(self._loop, transport.get_extra_info("socket")))
         self.budget = self._pace.budget
-        self._room = Room(self._loop, transport.get_extra_info("socket"))
-        self._mark = 0
-        """Bytes since the beginning: what is sent beyond them is looked at, see `_send_much`."""
         self._deaf = False
         """Whether what still arrives is ignored."""
         self._clear = False
@@ -261,7 +258,7 @@ class WebSocket(Stream, Upgraded):
         size = len(batch)
         pace = self._pace
         written = pace.written + size
-        if written > self._mark:
+        if written > pace.mark:
             self._send_much(batch, size)
             return
         # It says nothing of the line.
@@ -275,7 +272,7 @@ class WebSocket(Stream, Upgraded):
         """Send a batch that is large, or the last of several that are together."""
         pace = self._pace
         self.budget = pace.sent(size)
-        self._mark = pace.written + min(self.budget // 2, _WITHOUT_A_COPY - 1)
+        pace.mark = pace.written + min(self.budget // 2, _WITHOUT_A_COPY - 1)
         if self._hidden or size >= _WITHOUT_A_COPY:
             self._write(WHOLE, batch)
         else:
@@ -284,7 +281,7 @@ class WebSocket(Stream, Upgraded):
 
     def _hold_back(self) -> None:
         """Send nothing more for now if the system has enough: what it takes beyond that nothing can overtake."""
-        if not self._full and self._pace.is_ahead() and self._room.tell(self.resume_writing):
+        if not self._full and self._pace.is_ahead() and self._pace.room.tell(self.resume_writing):
             self._full = True
             self._pace.pause()
 
@@ -302,16 +299,16 @@ class WebSocket(Stream, Upgraded):
         """Send nothing more for now: the transport's buffer is full."""
         self._full = True
         # From now on it is the transport that tells.
-        self._room.stop()
+        self._pace.room.stop()
         self._pace.pause()
 
     def resume_writing(self) -> None:
         """Send again: the transport's buffer has room, or the system."""
         self._full = False
-        self._room.stop()
+        self._pace.room.stop()
         self._pace.resume()
         self.budget = self._pace.budget
-        self._mark = 0
+        self._pace.mark = 0
         if self._pong is not None:
             # Not from within this call: asyncio would end a connection twice that the other end has just reset.
             self._loop.call_soon(self._answer)
@@ -322,7 +319,7 @@ class WebSocket(Stream, Upgraded):
 
     @property
     def _stuck(self) -> bool:
-        return self._full and not self._room.awaited
+        return self._full and not self._pace.room.awaited
 
     def _is_barren(self) -> bool:
         under_way = 0 if self._intake is None else self._intake.here
@@ -360,7 +357,7 @@ class WebSocket(Stream, Upgraded):
     def _abort(self) -> None:
         self._deaf = True
         self._clear = False
-        self._room.stop()
+        self._pace.room.stop()
         self._transport.abort()
 
     # -- receiving -----------------------------------------------------------------------------------------------------
@@ -608,7 +605,7 @@ class WebSocket(Stream, Upgraded):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Note that the connection has ended."""
         self._deaf = True
-        self._room.stop()
+        self._pace.room.stop()
         if not self._ended.done():
             self._over()
             self._before.connection_lost(exc)

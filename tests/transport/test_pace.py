@@ -39,7 +39,7 @@ class Line:
         self.now = 0.0
         self.waiting = 0
         self._socket = sock
-        self.pace = Pace(cast(asyncio.WriteTransport, self), lambda: self.now)
+        self.pace = Pace(cast(asyncio.WriteTransport, self), lambda: self.now, cast(Room, None))
 
     def get_extra_info(self, name: str) -> socket.socket | None:
         assert name == "socket"
