@@ -563,7 +563,8 @@ def look_at_frames(over: threading.Event) -> None:
         kept = []
         for frame in sys._current_frames().values():
             outer: FrameType | None = frame
-            while outer is not None:
+            # Of a coroutine that has been suspended since, Python 3.11 may return anything at all as the frame outside.
+            while isinstance(outer, FrameType):
                 kept.append(outer)
                 outer = outer.f_back
         time.sleep(0.0005)
