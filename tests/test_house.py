@@ -4,6 +4,7 @@ Read from the source text alone, so that what a rarely taken branch imports coun
 """
 
 import ast
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -325,3 +326,18 @@ def test_each_module_has_its_tests(path: Path) -> None:
 def test_no_module_that_is_gone_is_said_to_be_tested() -> None:
     modules = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in MIRRORED}
     assert set(TESTED_IN) <= modules
+
+
+def test_nothing_lies_about_in_the_repository() -> None:
+    """What a program has left in a clone is easily added by mistake. Beside the repository, as in a release, nobody can tell."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no repository")
+    run = subprocess.run([git, "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode:
+        pytest.skip(f"git does not tell what belongs to it: {run.stderr.strip()}")
+    listed = run.stdout.splitlines()
+    folders = {"benchmarks", "docs", "fuzz", "mpccomm", "notebooks", "tests", ".ci"}
+    files = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MIGRATING.md", "README.md", "SECURITY.md"}
+    files |= {".gitignore", "pyproject.toml", "setup.cfg"}
+    assert {name.partition("/")[0] for name in listed} <= folders | files

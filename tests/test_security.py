@@ -92,7 +92,8 @@ SHOWN = {
     ),
     "| strangers who want to fill the log": (
         "transport/test_log_throttle.py::test_a_flood_of_one_kind_is_bounded_and_counted_and_hides_no_other "
-        "transport/test_log_throttle.py::test_a_line_has_a_length"
+        "transport/test_log_throttle.py::test_a_line_has_a_length "
+        "engine/test_party_log.py::test_who_comes_and_goes_does_not_fill_the_log"
     ),
     "| a caller who wants to learn something from refusals": (
         "transport/test_client.py::test_no_version_is_told_to_whoever_answers transport/test_server.py::test_no_upgrade "

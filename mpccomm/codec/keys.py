@@ -19,12 +19,12 @@ MEMORY: Final = 192
 """Bytes that a key takes at most in a dict or set, or, before that, in the set of all hashes."""
 _MODULUS: Final = sys.hash_info.modulus
 """Integers nearer to zero than that are their own hashes; -1 has that of -2."""
-_FEW: Final = 20
-"""So many keys that have the hash of another are let pass without a closer look: there are at most ten comparisons for each."""
 _EACH: Final = 10
 """For each key, what may be spent on comparing keys of equal hashes, in units of what comparing the key itself takes.
 
 Numbers that hold two, such as ``row << 64 | column``, do have some hashes in common; hostile data could have nothing else."""
+_FEW: Final = 2 * _EACH
+"""So many others may have the hash of any key: each comparison is of two, and half of what it takes is counted at either."""
 _EACH_PLAIN: Final = 500
 """For each key, the same in units of what comparing two numbers takes: so a thousand numbers may all have one hash."""
 _MOST_PLAIN: Final = 500 * 1000
@@ -87,13 +87,12 @@ def _collide(values: list[Any]) -> bool:
     if len(hashes) - len(set(hashes)) <= _FEW:
         return False
     numbers = Counter(hashes)
-    if max(numbers.values()) <= 2 * _EACH + 1:
+    if max(numbers.values()) <= _FEW + 1:
         return False
-    # Each comparison is of two: half of what it takes is counted at either.
     excess = {found: (number - 1) / 2 - _EACH for found, number in numbers.items()}
     allowed: float = min(_EACH_PLAIN * len(hashes), _MOST_PLAIN)
     # What those leave of which few have the same hash comes first: so the answer is the same in any order.
-    allowed -= sum(min(each, 0) * (2 * (each + _EACH) + 1) for each in excess.values())
+    allowed -= sum(number * min(excess[found], 0) for found, number in numbers.items())
     for value, found in zip(values, hashes, strict=True):
         each = excess[found]
         if each > 0:

@@ -168,8 +168,7 @@ class Pace:
         """Bytes to send at a time."""
         self.mark = 0
         """Bytes since the beginning: what is sent beyond them is looked at."""
-        self.room = room
-        """Tells when to go on, where something is held back."""
+        self._room = room
         self._transport = transport
         self._socket: socket.socket | None = transport.get_extra_info("socket")
         self._yield = Yield(self._socket)
@@ -196,19 +195,40 @@ class Pace:
             self._freely = True
         return self.budget
 
-    def is_ahead(self) -> bool:
-        """Return whether the system wants nothing more for now, though it would take it. On a fast line that is not asked."""
+    def hold_back(self, go_on: Callable[[], object]) -> bool:
+        """Pause if the system wants nothing more for now, though it would take it; ``go_on`` is called when it does.
+
+        Return whether that is so; on a fast line it is not asked.
+        """
         # By the same measure it says when it wants more.
-        return self.budget < _MOST and unsent(self._socket) * 2 >= self._told
+        if self.budget >= _MOST or unsent(self._socket) * 2 < self._told or not self._room.tell(go_on):
+            return False
+        self._pause()
+        return True
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether it is the system that is waited for, and not the transport."""
+        return self._room.awaited
 
     def pause(self) -> None:
-        """Note that the transport did not take all that was sent, or that nothing more is sent for now."""
+        """Note that the transport did not take all that was sent. From now on it tells when to go on."""
+        self._room.stop()
+        self._pause()
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        self._room.stop()
+
+    def _pause(self) -> None:
         self._freely = False
         self._paused = self._clock()
         self._waiting = self.waiting()
 
     def resume(self) -> None:
         """Measure from now on: sending continues."""
+        self._room.stop()
+        self.mark = 0
         if self._paused is None:
             return
         seconds = self._clock() - self._paused

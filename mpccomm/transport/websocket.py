@@ -281,9 +281,8 @@ class WebSocket(Stream, Upgraded):
 
     def _hold_back(self) -> None:
         """Send nothing more for now if the system has enough: what it takes beyond that nothing can overtake."""
-        if not self._full and self._pace.is_ahead() and self._pace.room.tell(self.resume_writing):
-            self._full = True
-            self._pace.pause()
+        if not self._full:
+            self._full = self._pace.hold_back(self.resume_writing)
 
     def _write(self, first: int, payload: bytes) -> None:
         head = head_of(first, len(payload), MASKED - self._theirs)
@@ -298,17 +297,13 @@ class WebSocket(Stream, Upgraded):
     def pause_writing(self) -> None:
         """Send nothing more for now: the transport's buffer is full."""
         self._full = True
-        # From now on it is the transport that tells.
-        self._pace.room.stop()
         self._pace.pause()
 
     def resume_writing(self) -> None:
         """Send again: the transport's buffer has room, or the system."""
         self._full = False
-        self._pace.room.stop()
         self._pace.resume()
         self.budget = self._pace.budget
-        self._pace.mark = 0
         if self._pong is not None:
             # Not from within this call: asyncio would end a connection twice that the other end has just reset.
             self._loop.call_soon(self._answer)
@@ -319,7 +314,7 @@ class WebSocket(Stream, Upgraded):
 
     @property
     def _stuck(self) -> bool:
-        return self._full and not self._pace.room.awaited
+        return self._full and not self._pace.holds_back
 
     def _is_barren(self) -> bool:
         under_way = 0 if self._intake is None else self._intake.here
@@ -357,7 +352,7 @@ class WebSocket(Stream, Upgraded):
     def _abort(self) -> None:
         self._deaf = True
         self._clear = False
-        self._pace.room.stop()
+        self._pace.end()
         self._transport.abort()
 
     # -- receiving -----------------------------------------------------------------------------------------------------
@@ -605,7 +600,7 @@ class WebSocket(Stream, Upgraded):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Note that the connection has ended."""
         self._deaf = True
-        self._pace.room.stop()
+        self._pace.end()
         if not self._ended.done():
             self._over()
             self._before.connection_lost(exc)

@@ -1,4 +1,4 @@
-"""What becomes of a message whose class raises.
+"""What becomes of a message whose class raises, and which of several count as received.
 
 How values come of messages is tested with the requests.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -16,12 +17,13 @@ import pytest
 from mpccomm import DecodingError, MissingExtraError, Serialization
 from mpccomm.codec import Encoded
 from mpccomm.codec.wire_format import OURS, WireFormat
-from mpccomm.errors import missing_library
+from mpccomm.errors import UnexpectedTypeError, missing_library
 from tests.engine.faces import FACES, faces
-from tests.pools import LOCAL, Log, pools
+from tests.pools import LOCAL, Log, pools, quick
 from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
+COUNTED = dataclasses.replace(quick(), report=True)
 GARBLED = WireFormat("garbage", lambda *_, **__: Encoded((b"\xc1garbage",), False), OURS.decode)
 
 
@@ -260,3 +262,34 @@ def test_what_is_decoded_without_a_pool_is_from_nobody() -> None:
         Serialization.clear_serialization_logic()
     with pytest.raises(DecodingError, match=r"^the message holds an instance"):
         Serialization.unpack(packed)
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_what_a_call_for_several_leaves_is_not_received(face: str) -> None:
+    async with faces(face, "Bob", "Carol", settings=COUNTED) as (call, (bob, carol)):
+        await bob.send("Alice", (1,))
+        await carol.send("Alice", "no tuple")
+        with pytest.raises(UnexpectedTypeError):
+            await call("recv_all", expect=tuple)
+        (figures,) = (await call("report")).parties.values()
+        assert {name: party.messages_received for name, party in figures.items() if party.messages_received} == {
+            "Carol": 1
+        }
+        assert await call("recv", "Bob") == (1,)
+        (figures,) = (await call("report")).parties.values()
+        assert figures["Bob"].messages_received == 1
+
+
+async def test_what_a_group_call_leaves_is_not_received() -> None:
+    async with pools("Alice", "Bob", "Carol", settings=COUNTED) as made:
+        groups = [pool.group(["Alice", "Bob", "Carol"]) for pool in made]
+        values = (0, 1, "no number")
+        outcomes = await asyncio.gather(
+            *(group.gather(value, root="Alice", expect=int) for group, value in zip(groups, values, strict=True)),
+            return_exceptions=True,
+        )
+        assert isinstance(outcomes[0], UnexpectedTypeError)
+        (figures,) = made[0].report().parties.values()
+        assert {name: party.messages_received for name, party in figures.items() if party.messages_received} == {
+            "Carol": 1
+        }

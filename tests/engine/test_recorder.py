@@ -70,11 +70,17 @@ def test_what_was_sent_before_it_stops_is_in_it() -> None:
 
 
 def test_a_trace_that_stops_beside_a_loop_that_stands_still_does_not_wait_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on = threading.Event()
+    go_on, ended = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        go_on.wait(100 * UNIT)
+        ended.set()
+
     with duo() as (alice, _):
         owner = engine_of(alice).loop_owner
         monkeypatch.setattr(owner, "grace", UNIT)
         trace = alice.trace()
-        owner.post_soon(lambda: go_on.wait(100 * UNIT))
+        owner.post_soon(stand_still)
         trace.stop()
+        assert not ended.is_set()
         go_on.set()

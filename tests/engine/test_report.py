@@ -22,7 +22,7 @@ from mpccomm import MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.cli import main
 from mpccomm.engine.observer import fields_of, pack_field
 from mpccomm.engine.report import Figures, Report, joint
-from mpccomm.errors import ConfigurationError, PartyShutDownError, UnexpectedTypeError
+from mpccomm.errors import ConfigurationError, PartyShutDownError
 from tests.engine.faces import FACES, faces
 from tests.pools import pools, quick, until
 from tests.timing import UNIT
@@ -407,22 +407,6 @@ async def test_what_a_call_gives_back_is_received_by_the_next_one(
 
 
 # -- phases ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("face", FACES)
-async def test_what_a_call_for_several_leaves_is_not_received(face: str) -> None:
-    async with faces(face, "Bob", "Carol", settings=COUNTED) as (call, (bob, carol)):
-        await bob.send("Alice", (1,))
-        await carol.send("Alice", "no tuple")
-        with pytest.raises(UnexpectedTypeError):
-            await call("recv_all", expect=tuple)
-        (figures,) = (await call("report")).parties.values()
-        assert {name: party.messages_received for name, party in figures.items() if party.messages_received} == {
-            "Carol": 1
-        }
-        assert await call("recv", "Bob") == (1,)
-        (figures,) = (await call("report")).parties.values()
-        assert figures["Bob"].messages_received == 1
 
 
 def test_each_phase_has_rounds_of_its_own() -> None:
