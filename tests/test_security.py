@@ -127,7 +127,8 @@ SHOWN = {
     ),
     "Decoding is bounded by": f"{BOMBS} codec/test_arrow.py::test_malformed codec/test_limits.py::test_many_small_values "
     "codec/test_limits.py::test_dense_values_without_ballast codec/test_limits.py::test_dense_messages",
-    "pyarrow gets neither a schema": "codec/test_arrow.py::test_malformed",
+    "Keys that were chosen": "codec/test_keys.py::test_hashes_that_collide "
+    "codec/test_keys.py::test_the_way_to_the_place_of_a_key_is_not_long codec/test_arrow.py::test_malformed",
     "(A frame from a party with `wire=`": "codec/test_parquet.py::test_small_files_that_hold_much",
     "Its metadata is read": "codec/test_parquet.py::test_of_honest_files codec/test_parquet.py::test_files_with_a_byte_changed",
     "Nothing leaves that is not part": (

@@ -58,7 +58,7 @@ def _lower_set(tag: Tag) -> Lower:
 def _received_set(decoder: Decoder, node: object) -> set[object]:
     values = decoder.typed(node, list)
     decoder.charge(keys.MEMORY * len(values))
-    result: set[object] = set(keys.received(values))
+    result = keys.filled(set[object](), values, keys.received(values))
     if len(result) != len(values):
         raise ValueError("an element twice")
     return result
@@ -72,7 +72,8 @@ def _dict(decoder: Decoder, key_node: object, value_node: object) -> dict[object
     names = decoder.typed(key_node, list)
     decoder.charge(keys.MEMORY * len(names))
     received = keys.received(names)
-    result: dict[object, object] = dict(zip(received, decoder.typed(value_node, list), strict=True))
+    result: dict[object, object] = {}
+    keys.filled(result, names, zip(received, decoder.typed(value_node, list), strict=True))
     if len(result) != len(received):
         raise ValueError("a key twice")
     return result

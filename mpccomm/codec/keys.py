@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Hashable
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from itertools import chain, islice
 from operator import countOf
+from time import thread_time
 from types import WrapperDescriptorType
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from mpccomm.codec import plugins
 from mpccomm.codec.abc import Refusal
@@ -30,10 +32,20 @@ _EACH_PLAIN: Final = 500
 _MOST_PLAIN: Final = 500 * 1000
 """As much of the latter as there is in one dict or set."""
 _PLAIN: Final = frozenset({int, bool, float, complex, str, bytes, type(None)})
+_HOLD: Final = (tuple, frozenset)
+"""What may hold further values where it is a key."""
 _IN_C: Final = 4
-"""What a comparison takes at most, in such units, that is not written in Python: of dates, of numbers of other libraries."""
+"""What a comparison takes at most, in such units, that is not written in Python, as of dates."""
 _IN_PYTHON: Final = 30
-"""Likewise where it is: of fractions, paths, addresses, and classes of the program."""
+"""Likewise where it is: of paths, addresses, and classes of the program."""
+_NUMBER: Final = 200
+"""Of numbers of other kinds: to be compared with one of a third kind, both may have to become numbers of a fourth."""
+_PORTION: Final = 1024
+"""Keys that are put into a dict or set at a stroke."""
+_KEY: Final = 10e-6
+"""Seconds of processor time that the search for the place of a key takes at most, beside its hash. A hundredth of it is enough."""
+_PATIENCE: Final = 0.3
+"""Seconds in one dict or set for what takes longer."""
 
 
 def distinct(members: list[Any]) -> list[Any]:
@@ -51,32 +63,99 @@ def distinct(members: list[Any]) -> list[Any]:
 
 
 def _plain(members: list[Any]) -> list[Any]:
-    if not any(map(_arrives_as_value, set(map(type, members)))):
-        return members
-    plain = [member.value if _arrives_as_value(type(member)) else member for member in members]
     try:
-        distinct = len(set(plain)) == len(plain)
+        plain = arriving(members)
+        distinct = plain is members or len(set(plain)) == len(plain)
     except TypeError as error:
         if is_interrupt(error):
             raise
-        raise Refusal("has an Enum member as a key whose value cannot be one; register its class") from None
+        raise Refusal("has an Enum member in a key whose value cannot be in one; register its class") from None
+    if plain is members:
+        return members
     if not distinct:
         raise Refusal("would have a key twice, since an Enum member arrives as its value; register its class")
-    return plain
+    # Those in them are lowered with what they are in.
+    return [value if _arrives_as_value(type(member)) else member for member, value in zip(members, plain, strict=True)]
+
+
+def arriving(values: list[Any]) -> list[Any]:
+    """*values* as they arrive, with the values of Enum members, which need not be hashable; the list itself if all stay."""
+    level: Iterable[Any] = values
+    kinds = set(map(type, values))
+    while not any(map(_arrives_as_value, kinds)):
+        if not any(map(_holds, kinds)):
+            return values
+        # Each once: what is there twice, in something that is there twice, and so on, would be there without end.
+        holders = {id(item): item for item in level if _holds(type(item))}.values()
+        kinds = set(map(type, chain.from_iterable(holders)))
+        level = chain.from_iterable(holders)
+    arrived: dict[int, Any] = {}
+    return [_arrived(value, arrived) for value in values]
+
+
+def _arrived(value: Any, known: dict[int, Any]) -> Any:
+    kind = type(value)
+    if _arrives_as_value(kind):
+        return _arrived(value.value, known)
+    if not _holds(kind):
+        return value
+    found = known.get(id(value))
+    if found is None:
+        items = [_arrived(item, known) for item in value]
+        # Not by the constructor of a class of the program.
+        known[id(value)] = found = tuple.__new__(kind, items) if issubclass(kind, tuple) else frozenset(items)
+    return found
+
+
+def _holds(kind: type) -> bool:
+    return issubclass(kind, _HOLD)
 
 
 def _arrives_as_value(kind: type) -> bool:
     return issubclass(kind, Enum) and kind not in plugins.REGISTERED
 
 
-def received(values: list[Any]) -> list[Hashable]:
-    """*values*, if they can be hashed without costing quadratic time."""
-    if _collide(values):
+def received(values: list[Any], *, repeated: bool = False) -> list[Hashable]:
+    """*values*, if they can be hashed without costing quadratic time; with *repeated* one may be there any number of times."""
+    if _collide(values, repeated):
         raise ValueError("too many keys with equal hashes")
     return values
 
 
-def _collide(values: list[Any]) -> bool:
+class _Filled(Protocol):
+    def update(self, items: Iterable[Any], /) -> None: ...
+
+
+F = TypeVar("F", bound=_Filled)
+
+
+def filled(made: F, keys: list[Any], items: Iterable[Any]) -> F:
+    """Put *items*, one for each of the *keys*, into what was *made*, a dict or set; ValueError where that takes too long.
+
+    Also keys of different hashes may all look for their places along the same way, which Python lays by the bits of the hash, and
+    which hostile numbers make as long as they like. Nothing but the time tells. It is that of the processor for this thread, a
+    hundred times what it should be, and counts only in portions of which that is so: whatever else there is to do on the machine.
+    """
+    if len(keys) <= _PORTION or countOf(map(type, keys), str) == len(keys):
+        made.update(items)
+        return made
+    begun = thread_time()
+    deque(map(hash, keys), maxlen=0)
+    most = _PORTION * _KEY + 4 * (thread_time() - begun) * _PORTION / len(keys)
+    left, rest = _PATIENCE, iter(items)
+    for _ in range(0, len(keys), _PORTION):
+        begun = thread_time()
+        made.update(islice(rest, _PORTION))
+        took = thread_time() - begun
+        if took > most:
+            left -= took
+            if left < 0:
+                raise ValueError("keys whose places are too far to seek")
+    made.update(rest)  # there is nothing more, unless `zip` has something to say
+    return made
+
+
+def _collide(values: list[Any], repeated: bool = False) -> bool:
     """Whether so many have equal hashes that a dict of them would cost quadratic time. (The hash of text is secret anyway.)"""
     if countOf(map(type, values), str) == len(values):
         return False
@@ -84,11 +163,20 @@ def _collide(values: list[Any]) -> bool:
     if kinds <= {str, bytes} or (kinds == {int} and min(values) > -_MODULUS and max(values) < _MODULUS):
         return False
     hashes = list(map(hash, values))
-    if len(hashes) - len(set(hashes)) <= _FEW:
-        return False
-    numbers = Counter(hashes)
+    try:
+        if len(hashes) - len(filled(set(), hashes, hashes)) <= _FEW:
+            return False
+        numbers = filled(Counter[int](), hashes, hashes)
+    except ValueError as error:
+        if is_interrupt(error):
+            raise
+        return True
     if max(numbers.values()) <= _FEW + 1:
         return False
+    if repeated:
+        first: dict[int, Any] = {}
+        values = [value for value, found in zip(values, hashes, strict=True) if not _is_known(value, found, first)]
+        return _collide(values)
     excess = {found: (number - 1) / 2 - _EACH for found, number in numbers.items()}
     allowed: float = min(_EACH_PLAIN * len(hashes), _MOST_PLAIN)
     # What those leave of which few have the same hash comes first: so the answer is the same in any order.
@@ -102,6 +190,20 @@ def _collide(values: list[Any]) -> bool:
     return False
 
 
+def _is_known(value: Any, found: int, first: dict[int, Any]) -> bool:
+    """Whether a value equals the first one that has its hash."""
+    if found not in first:
+        first[found] = value
+        return False
+    known = first[found]
+    try:
+        return known is value or bool(known == value)
+    except Exception as error:
+        if is_interrupt(error):
+            raise
+        return False  # of a type that refuses to be compared with that of the other
+
+
 def _weight(key: object, most: float) -> float:
     """Return what it takes to compare a key with one of the same hash, counted until there is more than *most*."""
     weight: float = 0
@@ -110,7 +212,12 @@ def _weight(key: object, most: float) -> float:
         item, times = rest.pop()
         kind = type(item)
         in_c = isinstance(kind.__eq__, WrapperDescriptorType)
-        weight += times * (1 if kind in _PLAIN else _IN_C if in_c else _IN_PYTHON)
+        if kind in _PLAIN:
+            weight += times
+        elif hasattr(kind, "__float__") or hasattr(kind, "__complex__"):
+            weight += times * _NUMBER
+        else:
+            weight += times * (_IN_C if in_c else _IN_PYTHON)
         if isinstance(item, tuple):
             rest += [(element, times) for element in item]
         elif isinstance(item, frozenset):

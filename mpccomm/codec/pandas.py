@@ -28,7 +28,14 @@ from mpccomm.codec.pandas_arrays import (
     period_frequency,
     read_frequency,
 )
-from mpccomm.codec.pandas_keys import are_distinct, check_hashable, hashing_memory, lazy_size
+from mpccomm.codec.pandas_keys import (
+    are_distinct,
+    are_distinct_there,
+    check_hashable,
+    check_name,
+    hashing_memory,
+    lazy_size,
+)
 from mpccomm.codec.pandas_zones import standard
 from mpccomm.codec.scan import ELEMENTS, Holds
 from mpccomm.codec.wire import HEADS, Tag
@@ -82,6 +89,7 @@ def _lower_index(encoder: Encoder, index: Any) -> object:
     encoder.enter()
     # pandas cannot show intervals of other things than numbers and points in time, though it makes them.
     values: Any = getattr(index, "_data", None) if isinstance(index, pd.IntervalIndex) else index.array
+    check_name(index.name)
     nodes = [lower_values(encoder, values), frequency, encoder.lower(index.name)]
     encoder.depth -= 1
     # Of elements that are not too many, each as often as it occurs: hashing one takes time for all that is in it.
@@ -115,6 +123,7 @@ def _index(decoder: Decoder, values_node: object, frequency: object, name_node: 
 def _lower_range_index(encoder: Encoder, index: pd.RangeIndex) -> object:
     bounds = index.start, index.stop, index.step
     encoder.charge(_INDEX_COST)
+    check_name(index.name)
     return [HEADS[Tag.RANGE_INDEX], *bounds, encoder.lower(index.name)]
 
 
@@ -134,6 +143,8 @@ def _lower_multi_index(encoder: Encoder, index: Any) -> object:
     encoder.enter()
     levels = [_lower_part(encoder, level.rename(None), f".levels[{number}]") for number, (level, _) in enumerate(used)]
     codes = [lower_array(encoder, code, writable=True) for _, code in used]
+    for name in index.names:
+        check_name(name)
     names = [encoder.lower(name) for name in index.names]
     encoder.depth -= 1
     encoder.charge(_multi_index_cost([level for level, _ in used]))
@@ -196,7 +207,10 @@ def _received_index(decoder: Decoder, node: object, length: int | None = None) -
 
 
 def _lower_extras(encoder: Encoder, value: Any) -> list[object]:
-    return [_lower_part(encoder, value.attrs, ".attrs"), value.flags.allows_duplicate_labels]
+    duplicates = value.flags.allows_duplicate_labels
+    if not duplicates and not all(map(are_distinct_there, value.axes)):
+        raise Refusal("has two labels that would be one, since an Enum member arrives as its value; register its class")
+    return [_lower_part(encoder, value.attrs, ".attrs"), duplicates]
 
 
 def _set_extras(decoder: Decoder, value: Any, attrs: object, duplicates: object) -> None:
@@ -210,6 +224,7 @@ def _set_extras(decoder: Decoder, value: Any, attrs: object, duplicates: object)
 
 
 def _lower_series(encoder: Encoder, series: Any) -> object:
+    check_name(series.name)
     encoder.enter()
     labels = [_lower_part(encoder, getattr(series, part), f".{part}") for part in ("index", "name")]
     nodes = [lower_values(encoder, series.array), *labels]

@@ -18,7 +18,7 @@ from pandas.tseries.frequencies import to_offset
 from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.calendar import zone
 from mpccomm.codec.numpy import lower_array
-from mpccomm.codec.pandas_keys import are_distinct, lazy_size
+from mpccomm.codec.pandas_keys import are_distinct, are_distinct_there, lazy_size
 from mpccomm.codec.pandas_zones import standard
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, MissingExtraError, missing_library
@@ -185,7 +185,12 @@ def _is_for_intervals(dtype: Any) -> bool:
 
 def _lower_categorical(encoder: Encoder, array: Any) -> object:
     encoder.charge(lazy_size(array.categories))
-    return _array(encoder, "categorical", array.codes, array.categories, array.ordered)
+    node = _array(encoder, "categorical", array.codes, array.categories, array.ordered)
+    if not are_distinct_there(array.categories):
+        raise Refusal(
+            "has two categories that would be one, since an Enum member arrives as its value; register its class"
+        )
+    return node
 
 
 def _categorical(decoder: Decoder, codes: Any, categories: Any, ordered: Any) -> Any:

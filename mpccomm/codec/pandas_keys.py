@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from mpccomm.codec import keys
+from mpccomm.codec.abc import Refusal
+from mpccomm.interrupts import is_interrupt
 
 _NAN: Final = object()
 
@@ -30,9 +32,32 @@ def hashing_memory(values: Any) -> int:
 
 
 def check_hashable(values: Any) -> None:
-    """Raise unless the elements of an index can be hashed, without costing quadratic time."""
+    """Raise unless the elements of an index can be hashed when they arrive, without costing quadratic time."""
     if values.dtype == object:
-        keys.received(list(values))
+        keys.received(keys.arriving(list(values)), repeated=True)
+
+
+def check_name(name: Any) -> None:
+    """Raise Refusal unless a name of labels can be hashed when it arrives."""
+    try:
+        hash(keys.arriving([name])[0])
+    except TypeError as error:
+        if is_interrupt(error):
+            raise
+        raise Refusal("has an Enum member in a name whose value cannot be in one; register its class") from None
+
+
+def are_distinct_there(index: Any) -> bool:
+    """Return whether no element of *index* is there twice when it arrives, where Enum members are their values."""
+    if index.dtype != object:
+        return True
+    try:
+        elements = keys.arriving(list(index))
+        return len(set(elements)) == len(elements)
+    except TypeError as error:
+        if is_interrupt(error):
+            raise
+        return True  # what can't be hashed is refused as such
 
 
 def are_distinct(index: Any) -> bool:
@@ -84,7 +109,8 @@ def _sortable_array(values: Any) -> list[Any]:
 
 def _numbered(elements: list[Any]) -> Any:
     """Return a number for each element, the same for equal ones."""
-    keys.received(elements)
+    keys.received(elements, repeated=True)
+    keys.filled({}, elements, zip(elements, elements, strict=True))  # where this is quick, so is the next dict
     numbers: dict[Any, int] = {}
     number = numbers.setdefault
     return np.array([number(_NAN if _is_nan(key) else key, len(numbers)) for key in elements])

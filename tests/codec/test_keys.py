@@ -9,14 +9,18 @@ from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import pytest
+from gmpy2 import mpc, mpfr, mpz
 
-from mpccomm import EncodingError
+from mpccomm import DecodingError, EncodingError
 from mpccomm.codec import decode, encode
 from mpccomm.codec.abc import Refusal
-from mpccomm.codec.keys import distinct, received
+from mpccomm.codec.keys import arriving, distinct, filled, received
+from mpccomm.codec.wire import Tag
+from tests.codec.raw import call, decode_node
 
 
 class Colour(enum.Enum):
@@ -34,6 +38,53 @@ def test_members_become_values() -> None:
     for keys in ([Colour.RED, 1], [Colour.RED, True], [Colour.LISTS]):
         with pytest.raises(Refusal):
             distinct(keys)
+
+
+class Inner(enum.Enum):
+    ONE = 1
+    TWO = Colour.RED, 2
+    LIST = ([1],)
+
+
+Pair = NamedTuple("Pair", [("one", Any), ("other", Any)])  # noqa: UP014
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [(Inner.ONE,), (1,)],
+        [(Inner.ONE, 2), (True, 2)],
+        [Inner.TWO, (1, 2)],
+        [(0, (0, Inner.TWO)), (0, (0, (1, 2)))],
+        [frozenset([Inner.ONE]), frozenset([1])],
+        [(frozenset([Inner.ONE]),), (frozenset([1.0]),)],
+        [(Inner.LIST,)],
+        [frozenset([Inner.LIST])],
+        [Inner.LIST],
+    ],
+)
+def test_members_in_keys_become_values_too(keys: list[Any]) -> None:
+    with pytest.raises(Refusal, match="Enum member"):
+        distinct(keys)
+    for value in (set(keys), dict.fromkeys(keys), frozenset(keys), [set(keys)] * 30, {(frozenset(keys),): 1}):
+        with pytest.raises(EncodingError, match="Enum member"):
+            encode(value)
+    if len(keys) > 1:
+        # One alone can be a key, and arrives as what the other is.
+        assert decode(encode({keys[0]: 5}).segments) == {keys[1]: 5}
+    assert distinct(keys[1:]) == keys[1:]
+
+
+def test_of_what_is_in_a_key_all_else_stays() -> None:
+    keys = [(1, (2, frozenset([3]))), Pair(1, 2), ("a",), b"c"]
+    assert arriving(keys) is keys
+    assert arriving([*keys, Pair(Inner.ONE, (Colour.RED,))]) == [*keys, Pair(1, (1,))]
+    nested: Any = frozenset()
+    for number in range(200):
+        nested = frozenset([(nested, number), (number, nested)])
+    keys = [nested]
+    assert arriving(keys) is keys
+    assert len(arriving([nested, (Inner.ONE, nested)])) == 2
 
 
 def test_hashes_that_collide() -> None:
@@ -121,6 +172,106 @@ def test_others_among_them_do_not_make_them_more(kind: str) -> None:
             received(keys)
         with pytest.raises(Refusal):
             distinct(keys)
+
+
+NUMBERS: dict[str, Callable[[int], Any]] = {
+    "float": lambda number: 5.0 * 2.0 ** (61 * (number % 33 - 16)),
+    "complex": lambda number: complex(5.0 * 2.0 ** (61 * (number % 33 - 16))),
+    "numpy": lambda number: np.float64(5.0 * 2.0 ** (61 * (number % 33 - 16))),
+    "integers": lambda number: 5 + number * PRIME,
+    "decimals": lambda number: Decimal(5 + number * PRIME),
+    "fractions": lambda number: Fraction(10 + (2 * number + 1) * PRIME, 2),
+    "mpz": lambda number: mpz(5 + number * PRIME),
+    "mpfr": lambda number: mpfr(5 + number * PRIME, 128),
+    "mpc": lambda number: mpc(5 + number * PRIME, precision=(128, 128)),
+}
+
+
+@pytest.mark.parametrize("kinds", list(itertools.combinations(NUMBERS, 2)), ids="-".join)
+def test_numbers_of_two_kinds_that_take_long_to_compare_may_be_fewer(kinds: tuple[str, str]) -> None:
+    one, other = (NUMBERS[kind] for kind in kinds)
+    assert hash(one(0)) == hash(other(1))
+    if set(kinds) == {"decimals", "mpz"}:
+        pytest.skip("gmpy2 refuses to compare them")
+    sent = 0
+    for number in (10, 15, 20, 30, 60, 130):
+        value = {make(place) for place in range(0, 2 * number, 2) for make in (one, lambda place: other(place + 1))}
+        try:
+            several = 1 + 20_000 // sum(map(len, encode(value).segments))
+        except EncodingError:
+            break
+        sent = number
+        segments = encode([value] * several).segments
+        began = time.process_time()
+        decode(segments)
+        assert time.process_time() - began < 0.02 + 4e-6 * sum(map(len, segments))
+    assert sent >= 10
+
+
+def along_one_way(number: int, bits: int = 17) -> list[int]:
+    """Return integers of different hashes of which ``number`` pass nearly all others on the way to their places in a dict."""
+    random = np.random.default_rng(1)
+    size = np.uint64(1 << bits)
+    place, way = 12345, []
+    for _ in range((1 << bits - 1) * 2 // 3 + 1):
+        way.append(place)
+        place = (5 * place + 1) % int(size)
+    taken = np.zeros(int(size), bool)
+    taken[way] = True
+
+    def passing(hashes: Any, steps: int) -> Any:
+        """Return those whose first places are taken."""
+        at, rest = hashes % size, hashes
+        good = taken[at]
+        for _ in range(steps):
+            rest = rest >> np.uint64(5)
+            at = (at * np.uint64(5) + rest + np.uint64(1)) % size
+            good &= taken[at]
+        return hashes[good]
+
+    found: set[int] = set()
+    while len(found) < number:
+        hashes = np.array(way, np.uint64)[random.integers(0, len(way), 400_000)]
+        for step in range(1, 10):
+            chosen = random.integers(0, 32, 3 * len(hashes)).astype(np.uint64) << np.uint64(bits + 5 * (step - 1))
+            hashes = passing((np.repeat(hashes, 3) | chosen) & np.uint64((1 << 60) - 1), step)[:400_000]
+        found |= set(passing(hashes, 12).tolist())
+    random.shuffle(way)
+    return way + list(found - set(way))[:number]
+
+
+def test_the_way_to_the_place_of_a_key_is_not_long() -> None:
+    keys = along_one_way(40_000)
+    values = [0] * len(keys)
+    assert received(keys) is keys  # their hashes are all different
+    began = time.process_time()
+    with pytest.raises(ValueError, match="too far"):
+        filled({}, keys, zip(keys, values, strict=True))
+    with pytest.raises(DecodingError):
+        decode_node(call(Tag.DICT, keys, values))
+    assert time.process_time() - began < 3
+    # Python would take far longer: a message of less than a megabyte holds up the pool for that time.
+    began = time.process_time()
+    dict.fromkeys(keys[:45_000])
+    assert time.process_time() - began > 0.03
+
+
+@pytest.mark.parametrize(
+    "make", [int, float, lambda number: number << 20, lambda number: (number, number), Fraction, str]
+)
+def test_keys_that_nobody_has_chosen_are_put_in_their_places(make: Callable[[int], Any]) -> None:
+    keys = list(map(make, range(0, 300_000, 7)))
+    assert filled({}, keys, zip(keys, keys, strict=True)) == dict(zip(keys, keys, strict=True))
+    assert filled(set(), keys, keys) == set(keys)
+
+
+@pytest.mark.parametrize("number", [5, 1024, 2048, 2050])
+def test_each_key_has_a_value_and_each_value_a_key(number: int) -> None:
+    keys = list(range(number))
+    for values in (number - 1, number + 1):
+        with pytest.raises(DecodingError):
+            decode_node(call(Tag.DICT, keys, [0] * values))
+    assert decode_node(call(Tag.DICT, keys, [0] * number)) == dict.fromkeys(keys, 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,12 @@
 """Frames and series: what pyarrow and parquet lose, and lengths that cost nothing to claim."""
 
+import enum
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +204,60 @@ def test_pandas_without_pyarrow() -> None:
     )
     assert "extra 'pandas'" in run.stdout, run.stderr
     assert run.returncode == 0, run.stderr
+
+
+class Kind(enum.Enum):
+    ONE = 1
+    LIST = ([1],)
+
+
+OBJECTS: dict[str, Callable[[list[Any]], Any]] = {
+    "labels": lambda labels: pd.Series(range(len(labels)), index=pd.Index(labels, dtype=object, tupleize_cols=False)),
+    "columns": lambda labels: pd.DataFrame(
+        [range(len(labels))], columns=pd.Index(labels, dtype=object, tupleize_cols=False)
+    ),
+    "categories": lambda labels: pd.Categorical.from_codes(
+        list(range(len(labels))), pd.Index(labels, dtype=object, tupleize_cols=False)
+    ),
+    "name": lambda labels: pd.Series([1], name=labels[0]),
+    "name of an index": lambda labels: pd.Index([1], name=labels[0]),
+    "name of a range": lambda labels: pd.RangeIndex(1, name=labels[0]),
+    "names": lambda labels: pd.MultiIndex.from_arrays([[1], [2]], names=["a", labels[0]]),
+}
+
+
+@pytest.mark.parametrize("make", OBJECTS.values(), ids=OBJECTS)
+@pytest.mark.parametrize("label", [Kind.LIST, (Kind.LIST, 1), (1, (Kind.LIST,))])
+def test_a_member_whose_value_can_not_be_hashed_is_no_label(make: Callable[[list[Any]], Any], label: Any) -> None:
+    for value in (make([label]), [make([label])]):
+        with pytest.raises(EncodingError, match=r"Enum|cannot be hashed"):
+            encode(value)
+
+
+def test_two_categories_do_not_become_one() -> None:
+    for labels in ([Kind.ONE, 1], [(Kind.ONE, 2), (1, 2)]):
+        with pytest.raises(EncodingError, match="two categories"):
+            encode(OBJECTS["categories"](labels))
+        series = OBJECTS["labels"](labels)
+        arrived = round_trip(series)
+        assert arrived.index[0] == arrived.index[1]
+        with pytest.raises(EncodingError, match="two labels"):
+            encode(series.set_flags(allows_duplicate_labels=False))
+        one = OBJECTS["labels"](labels[:1]).set_flags(allows_duplicate_labels=False)
+        assert round_trip(one).index[0] == labels[1]
+    categorical = round_trip(OBJECTS["categories"]([Kind.ONE, 2]))
+    assert list(categorical.categories) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "one", [lambda: date(2000, 1, 1), lambda: Decimal("1.5"), lambda: (1, Fraction(1, 3)), lambda: 2**70]
+)
+def test_an_index_may_have_one_label_many_times(one: Callable[[], Any]) -> None:
+    """Such as the date, where there are many rows a day."""
+    for labels in (
+        [one() for _ in range(3000)],
+        [one()] * 3000,
+        [label for _ in range(1500) for label in (one(), "a")],
+    ):
+        series = OBJECTS["labels"](labels)
+        assert_same(series, round_trip(series))
