@@ -25,6 +25,7 @@ from mpccomm.codec.wire import (
     MAX_WIRE_DEPTH,
     MAX_WIRE_LEVELS,
     SIZES,
+    TWO_MORE,
     Extension,
     Tag,
     allowance,
@@ -252,7 +253,10 @@ def decode_plain(segments: Sequence[Segment]) -> Any:
         envelope: Any = segments[0]
         size = len(envelope)
         # The head shows that nothing is tagged in it, and that nothing follows.
-        if size and size == (SIZES[envelope[0]] or (size > 1 and envelope[1] + 2)):
+        if size and (
+            size == (SIZES[envelope[0]] or (size > 1 and envelope[1] + 2))
+            or (size > 0xFF and envelope[0] in TWO_MORE and size == (envelope[1] << 8 | envelope[2]) + 3)
+        ):
             try:
                 return unpackb(envelope)
             except ValueError:

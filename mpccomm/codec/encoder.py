@@ -27,6 +27,7 @@ from mpccomm.codec.wire import (
     MAX_DEPTH,
     MAX_ELEMENTS,
     PART_DEPTH,
+    ROOM,
     Tag,
     allowance,
     pack_envelope,
@@ -73,6 +74,7 @@ class MessageEncoder:
         "_lowered",
         "_parts",
         "_payloads",
+        "_room",
         "_shared",
         "_unique",
         "_whole",
@@ -103,6 +105,7 @@ class MessageEncoder:
         self._level = 0
         self._limit = max_elements
         self._parts: list[tuple[object, int]] = []
+        self._room = ROOM
         self._whole: object = None
         self._payloads: dict[int, tuple[object, object, int]] = {}
         self._unique = 0
@@ -135,7 +138,7 @@ class MessageEncoder:
 
         That is done before it is packed, and takes a step for each node that is there once.
         """
-        if self._shared < (self._limit - self.nodes) * 7 >> 3:
+        if self._shared <= (self._limit - self.nodes) * 7 >> 3:
             return False
         elements = 1 + (count_written_out(node, self._limit) or 0)
         if elements > self._limit:
@@ -233,6 +236,9 @@ class MessageEncoder:
         """Return the node of a buffer of one dimension in bytes; *mutable* if the program may still write to it."""
         size = len(data)
         if size < INLINE:
+            return bytes(data)
+        if size <= self._room:
+            self._room -= size
             return bytes(data)
         if mutable and self.snapshot:
             data = bytes(data)
@@ -555,7 +561,7 @@ def encode_plain(value: object, _packb: Callable[..., bytes] = ormsgpack.packb) 
     """
     kind = type(value)
     if kind is bytes:
-        if len(value) >= INLINE:  # type: ignore[arg-type]
+        if len(value) > ROOM:  # type: ignore[arg-type]
             return None
     elif kind not in ATOMS or (kind is str and len(value) >= INLINE):  # type: ignore[arg-type]
         return None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.scan import ELEMENTS, Holds
-from mpccomm.codec.wire import ARGUMENT, HEADS, Tag
+from mpccomm.codec.wire import ARGUMENT, HEADS, INLINE, Tag
 
 Array = NDArray[Any]
 
@@ -36,6 +36,17 @@ _SCALAR_SIZE: Final = 64
 
 
 # Dtypes
+
+
+def _text(dtype: np.dtype[Any]) -> str:
+    # Two C types may have 64 bits, and numpy gives each a class; the text of their dtypes is the same.
+    return dtype.str[0] + dtype.char if dtype.char in "qQ" else dtype.str
+
+
+_NUMBERS: Final = {_text(dtype): dtype for dtype in map(np.dtype, "bBhHiIlLqQefdFD")}
+"""The dtypes of which any memory is a value, by their texts: no bytes of it are padding, and none are wrong."""
+_TEXTS: Final = {id(dtype): text for text, dtype in _NUMBERS.items()}
+"""Their texts. There is one object of each, which nearly all arrays have; one that is equal may have metadata."""
 
 
 def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
@@ -64,8 +75,7 @@ def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
         encoder.charge(_FIELD)
         missing = [encoder.lower(dtype.na_object)] if hasattr(dtype, "na_object") else []
         return ["string", dtype.coerce, missing]  # type: ignore[attr-defined]
-    # Two C types may have 64 bits, and numpy gives each a class; the text of their dtypes is the same.
-    text = dtype.str[0] + dtype.char if dtype.char in "qQ" else dtype.str
+    text = _text(dtype)
     if not _SIMPLE.fullmatch(text) or np.dtype(text) != dtype:
         raise Refusal(f".dtype is {dtype!r}, which cannot be sent; convert the array to another dtype")
     return text
@@ -74,6 +84,9 @@ def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
 def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
     """Return the dtype of a node. Only known forms reach numpy, whose parser understands far more than dtypes."""
     if type(node) is str:
+        number = _NUMBERS.get(node)
+        if number is not None:
+            return number
         if node != "O" and not _SIMPLE.fullmatch(node):
             raise ValueError("not a dtype")
         return np.dtype(node)
@@ -107,8 +120,11 @@ def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
 
 def _shape(node: object) -> tuple[int, ...]:
     # The product of very many sizes would take quadratic time.
-    if type(node) is not list or len(node) > _MOST_DIMENSIONS or not all(type(n) is int and n >= 0 for n in node):
+    if type(node) is not list or len(node) > _MOST_DIMENSIONS:
         raise TypeError("not a shape")
+    for size in node:
+        if type(size) is not int or size < 0:
+            raise TypeError("not a shape")
     return tuple(node)
 
 
@@ -132,10 +148,15 @@ def _has_holes(dtype: np.dtype[Any]) -> bool:
 def lower_array(encoder: Encoder, array: Array, writable: bool | None = None) -> object:
     """Return the node of an array; the tag says how its elements travel. *writable* overrules whether it will be."""
     encoder.charge(_ARRAY)
-    dtype = array.dtype
-    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    dtype, flags = array.dtype, array.flags
+    fortran = flags.f_contiguous and not flags.c_contiguous
     if writable is None:
-        writable = bool(array.flags.writeable)
+        writable = flags.writeable
+    text = _TEXTS.get(id(dtype))
+    if text is not None and array.nbytes < INLINE:
+        # As below, in fewer steps: most are like this.
+        memory = array.tobytes("F" if fortran else "C")
+        return [HEADS[Tag.NDARRAY], text, list(array.shape), fortran, writable, memory]
     try:
         header = [lower_dtype(encoder, dtype), list(array.shape), fortran, writable]
     except Refusal as refusal:
@@ -207,10 +228,16 @@ def _header(decoder: Decoder, nodes: tuple[object, ...]) -> tuple[np.dtype[Any],
 
 
 def _ndarray(decoder: Decoder, *nodes: object) -> Array:
+    memory = nodes[-1]
     dtype, shape, order, writable = _header(decoder, nodes[:-1])
+    if id(dtype) in _TEXTS and type(memory) is bytes and memory:
+        # As below, in fewer steps: most are like this.
+        if math.prod(shape) * dtype.itemsize != len(memory):
+            raise ValueError("memory that does not fit the shape")
+        return _finished(np.ndarray(shape, dtype, bytearray(memory), order=order), writable)  # type: ignore[arg-type]
     if _has_holes(dtype):
         raise ValueError("memory of a dtype that has holes")
-    data = decoder.buffer(nodes[-1])
+    data = decoder.buffer(memory)
     count = math.prod(shape)
     if count * dtype.itemsize != len(data):
         raise ValueError("memory that does not fit the shape")
@@ -292,13 +319,13 @@ def _lower_text(encoder: Encoder, value: np.bytes_ | np.str_) -> object:
     return [HEADS[Tag.SCALAR], encoder.lower(value[:])]
 
 
-_TEXTS: Final[dict[type, Callable[[Any], object]]] = {bytes: np.bytes_, str: np.str_}
+_SCALAR_TEXTS: Final[dict[type, Callable[[Any], object]]] = {bytes: np.bytes_, str: np.str_}
 
 
 def _scalar(decoder: Decoder, node: object) -> object:
     array = decoder.value(node)
-    if type(array) in _TEXTS:
-        return _TEXTS[type(array)](array)
+    if type(array) in _SCALAR_TEXTS:
+        return _SCALAR_TEXTS[type(array)](array)
     if type(array) is not np.ndarray:
         raise TypeError("a scalar that is none")
     if array.shape != () or array.dtype.kind == "O":
@@ -324,13 +351,13 @@ def _lower_dtype_value(encoder: Encoder, dtype: np.dtype[Any]) -> object:
 
 
 _SCALARS: Final = tuple(np.dtype(char).type for char in "?bBhHiIlLqQefdgFDGVMm")
-_NUMBERS: Final = tuple(np.dtype(char).type for char in "?bBhHiIlLqQefdgFDG")
+_IN_COLUMNS: Final = tuple(np.dtype(char).type for char in "?bBhHiIlLqQefdgFDG")
 
 LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {np.ndarray: lower_array} | dict.fromkeys(
     _SCALARS, _lower_scalar
 )
 LOWER.update(dict.fromkeys((np.bytes_, np.str_), _lower_text))
-COLUMNS: Final = dict.fromkeys(_NUMBERS, _lower_scalars)
+COLUMNS: Final = dict.fromkeys(_IN_COLUMNS, _lower_scalars)
 CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.NDARRAY: _ndarray,
     Tag.OBJECTS: _objects,

@@ -13,7 +13,8 @@ import ormsgpack
 import pytest
 
 from mpccomm.codec import decode, encode
-from mpccomm.codec.wire import HEADS, Tag
+from mpccomm.codec.decoder import NOT_PLAIN, decode_plain
+from mpccomm.codec.wire import HEADS, INLINE, ROOM, Tag
 from mpccomm.errors import CommunicationError, DecodingError
 from mpccomm.memory import Memory
 from tests.codec.raw import call, decode_node, leaf, message, name_of, segment
@@ -162,18 +163,44 @@ def test_segments_of_any_kind(kind: Any) -> None:
     assert received[3] == value[3]
 
 
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 100, 255, 256, 257, 1000, INLINE - 1])
+@pytest.mark.parametrize("one", [b"\0", b"\xc7", b"\xd4", "a", "\u00e4"])
+def test_bytes_and_text_that_are_short_are_plain(one: bytes | str, size: int) -> None:
+    value = one * size
+    (envelope,) = encode(value).segments
+    assert decode_plain((envelope,)) == value
+    assert decode_plain((bytearray(envelope),)) == value
+    for wrong in (bytes(envelope) + b"\0", bytes(envelope[:-1])):
+        assert decode_plain((wrong,)) is NOT_PLAIN
+        with pytest.raises(DecodingError):
+            decode((wrong,))
+
+
+def test_longer_bytes_are_plain_too() -> None:
+    (envelope,) = encode(bytes(ROOM)).segments
+    assert decode_plain((envelope,)) == bytes(ROOM)
+
+
+def test_text_that_is_none_is_not_plain() -> None:
+    for head, size in ((b"\xd9\x40", 0x40), (b"\xda\x01\x00", 0x100)):
+        envelope = head + b"\xff" * size
+        assert decode_plain((envelope,)) is NOT_PLAIN
+        with pytest.raises(DecodingError):
+            decode((envelope,))
+
+
 def test_writable_segments_become_the_memory_of_the_value() -> None:
     array = np.arange(5000)
     segments = [bytearray(part) for part in encode(array).segments]
     received: Any = decode([segments[0], memoryview(segments[1])])
     assert np.shares_memory(received, np.frombuffer(segments[1], np.uint8))
-    blob = bytearray(b"x" * 5000)
+    blob = bytearray(b"x" * (ROOM + 1))
     segments = [bytearray(part) for part in encode(blob).segments]
     assert decode(segments) is segments[1]
 
 
 def test_memory_that_has_arrived_becomes_the_value() -> None:
-    array, blob = np.arange(5000), b"x" * 5000
+    array, blob = np.arange(5000), b"x" * (ROOM + 1)
     envelope, *parts = encode([array, blob]).segments
     memories = [Memory(bytes(part)) for part in parts]
     received: Any = decode([envelope, *memories])

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from gmpy2 import mpz
 
-from mpccomm.codec import Serialization, decode, encode
+from mpccomm.codec import Serialization, decode, encode, encoder
 from mpccomm.codec.columns import BULK
-from mpccomm.codec.wire import INLINE, MAX_DEPTH, Tag
+from mpccomm.codec.wire import INLINE, MAX_DEPTH, ROOM, Tag
 from mpccomm.errors import CommunicationError, DecodingError, EncodingError
 from tests.codec.exactness import assert_same
 from tests.codec.raw import call, decode_node, leaf, round_trip
@@ -493,22 +493,47 @@ def test_deep_stack_of_the_caller_is_an_encoding_error() -> None:
 
 
 def test_large_buffers_travel_beside_the_envelope_without_a_copy() -> None:
-    data, array = b"x" * INLINE, np.arange(INLINE)
+    data, array = b"x" * (ROOM + 1), np.arange(ROOM)
     segments = encode([data, b"y" * (INLINE - 1), array]).segments
     assert len(segments) == 3
     assert segments[1] is data
     assert np.shares_memory(np.frombuffer(segments[2], np.int64), array)
 
 
+@pytest.mark.parametrize("size", [INLINE - 1, INLINE, ROOM])
+@pytest.mark.parametrize("make", [bytes, bytearray, lambda size: np.zeros(size, np.uint8)])
+def test_a_message_that_is_not_large_is_one_segment(make: Callable[[int], object], size: int) -> None:
+    value = make(size)
+    assert len(encode(value).segments) == len(encode([value]).segments) == 1
+    assert_same(value, round_trip(value))
+
+
+def test_an_envelope_has_room_for_some_longer_buffers() -> None:
+    third = ROOM // 3
+    values = [bytes([number]) * third for number in range(5)]
+    segments = encode(values).segments
+    assert len(segments) == 3
+    assert segments[1:] == (values[3], values[4])
+    assert len(segments[0]) < ROOM + 100
+    assert_same(values, round_trip(values))
+
+
+def test_elements_are_not_counted_where_nothing_is_there_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(encoder, "count_written_out")
+    for value in (np.arange(3), np.float64(1), [np.arange(3)], (1, 2), 1j, {1: 2}):
+        assert_same(value, round_trip(value))
+
+
 def test_snapshot_copies_what_can_change_and_nothing_else() -> None:
-    data, array, mutable = b"x" * INLINE, np.arange(INLINE), bytearray(INLINE)
+    size = ROOM + 1
+    data, array, mutable = b"x" * size, np.arange(size), bytearray(size)
     encoded = encode([data, array, mutable], snapshot=True)
     array[:] = 0
-    mutable[:] = b"y" * INLINE
+    mutable[:] = b"y" * size
     assert encoded.segments[1] is data
     received: Any = decode(encoded.segments)
     assert received[1][5] == 5
-    assert received[2] == bytearray(INLINE)
+    assert received[2] == bytearray(size)
 
 
 def test_decoding_in_the_senders_process_does_not_hand_out_the_senders_memory() -> None:

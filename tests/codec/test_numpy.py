@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpccomm.codec import encode
+from mpccomm.codec import encode, numpy
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.exactness import assert_same
@@ -15,6 +15,34 @@ from tests.codec.raw import call, decode_node, name_of, round_trip
 
 def array(dtype: Any, shape: Any, data: Any, tag: Tag = Tag.NDARRAY) -> Any:
     return call(tag, dtype, shape, False, True, data)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 0, 3), (2, 3, 4)])
+@pytest.mark.parametrize("char", "?bBhHiIlLqQefdgFDG")
+def test_the_way_of_short_arrays_of_numbers_ends_where_the_long_one_does(
+    monkeypatch: pytest.MonkeyPatch, char: str, shape: tuple[int, ...]
+) -> None:
+    values = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(char)
+    read_only = values.copy()
+    read_only.flags.writeable = False
+    arrays = [values, np.asfortranarray(values), values.T, read_only, values[()]]
+    if shape:
+        arrays += [values[..., ::-1], values[..., :1]]
+    nodes = [encode(one).segments for one in arrays]
+    short = [round_trip(one) for one in arrays]
+    with monkeypatch.context() as patched:
+        patched.setattr(numpy, "_TEXTS", {})
+        assert [encode(one).segments for one in arrays] == nodes
+        long = [round_trip(one) for one in arrays]
+    for one, other, sent in zip(short, long, arrays, strict=True):
+        assert_same(sent, one)
+        assert_same(sent, other)
+        assert getattr(one, "flags", None) is None or one.flags.aligned
+
+
+def test_an_array_whose_dtype_has_metadata_takes_the_long_way() -> None:
+    with pytest.raises(EncodingError, match="metadata"):
+        encode(np.zeros(3, np.dtype("<i8", metadata={"a": 1})))
 
 
 STRUCT = ["struct", ["a", "b"], ["<i4", "<i4"], [0, 4], [None, None], 8, False]

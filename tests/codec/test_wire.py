@@ -18,6 +18,15 @@ def test_every_extension_is_noticed(size: int) -> None:
     assert unpack_envelope(pack_envelope([extension])) == ([Extension(5, bytes(size))], True)
 
 
+def test_a_look_at_the_bytes_tells_where_there_is_no_extension() -> None:
+    begin = {ormsgpack.packb(ormsgpack.Ext(5, bytes(size)))[0] for size in (*range(18), 256, 70_000)}
+    assert len(begin) == 8
+    for byte in range(256):
+        for at in (0, 7, 99):
+            value = [bytes(at) + bytes([byte]) + bytes(99 - at)]
+            assert unpack_envelope(pack_envelope(value)) == (value, byte in begin)
+
+
 @pytest.mark.parametrize("value", [1.5, "\u01c0\u0530", b"\xc7\xd8", [0xC8, -40]])
 def test_what_looks_like_an_extension_is_none(value: object) -> None:
     assert unpack_envelope(pack_envelope(value))[0] == value
