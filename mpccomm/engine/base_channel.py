@@ -341,6 +341,8 @@ class BaseChannel:
                 encoded = wire_format.encode(
                     message, snapshot=not awaited, context={"destination": party.handler}, begin=serialising.begin
                 )
+                if called is not None:
+                    called = *called[:2], owner.clock(), awaited
             if engine.audit is not None:
                 encoded = engine.audit.noted(message, {wire_format: Encoded(*encoded)})[wire_format]
             call = SendCall(party, prefix, own, encoded, limits, awaited, called, future)
@@ -382,8 +384,10 @@ class BaseChannel:
         serialising = Serialising(engine.serialising)
         try:
             owner = engine.loop_owner
-            called = None if owner.observers is None else (owner.lane(), owner.clock(), 0.0, awaited)
+            called: Called | None = None if owner.observers is None else (owner.lane(), owner.clock())
             encoded = self._encode(parties, message, serialising, snapshot=not awaited)
+            if called is not None:
+                called = *called[:2], owner.clock(), awaited
             calls: list[SendCall] = [
                 SendCall(party, *key, encoded[party.wire_format], limits, awaited, called)
                 for party, key in zip(parties, keys, strict=True)

@@ -22,6 +22,7 @@ from mpccomm.engine.party import Party
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall, values
 from mpccomm.engine.several import Delivery, First, Part, Several
 from mpccomm.engine.states import GROUP_CALL, OVER, GroupCallEvent, GroupCallState, RequestState
+from mpccomm.engine.trail import Called
 from mpccomm.errors import CommunicationError, CommunicationTimeoutError, EncodingError, MessageTooLargeError, locate
 from mpccomm.protocol.mailbox import Mailbox
 
@@ -290,8 +291,10 @@ class GroupChannel(BaseChannel):
         serialising = Serialising(self._engine.serialising)
         try:
             owner = self._engine.loop_owner
-            called = None if owner.observers is None else (owner.lane(), owner.clock(), 0.0, False)
+            called: Called | None = None if owner.observers is None else (owner.lane(), owner.clock())
             encoded = self._encoded(messages, serialising)
+            if called is not None:
+                called = *called[:2], owner.clock(), False
             # Values of which one can't be encoded leave no trace. Any other send is noted before it begins.
             call.begin()
             limits = self._space.limits

@@ -12,42 +12,51 @@ from asyncio import _get_running_loop
 from collections.abc import Mapping
 from contextvars import Context, ContextVar
 from itertools import count
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+_SPARE = 1000
+"""How many lanes that have ended are remembered, in any case, by name."""
 
 
-class Lane(NamedTuple):
-    """A thread, or a task in one."""
+class Lanes:
+    """What is known of all lanes, also of those that are made later, by their numbers.
 
-    number: int
-    maker: int
-    """The number of the lane that has made it; -1: it is a thread, or was made by something that has no lane."""
-    name: str
-
-
-class Lanes(dict[int, Lane]):
-    """All lanes by their numbers, also those that are made later."""
+    (In two dicts, without an object for each: many of those would set off the garbage collector.)
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        _told[id(self)] = self
-        for lane in (*list(_of_threads.values()), *list(_made.values())):
-            self[lane.number] = lane
+        self.names: dict[int, str] = {}
+        self.makers: dict[int, int] = {}
+        """The number of the lane that has made it; -1: it is a thread, or was made by something that has no lane."""
+        _told[:] = [*_listening(), ref(self)]
+        self.makers.update(_living.makers)
+        self.names.update(_living.names)
+
+    def add(self, number: int, maker: int, name: str) -> None:
+        """Take note of one."""
+        self.makers[number] = maker
+        self.names[number] = name
 
     def close(self) -> None:
         """Hear of no further ones."""
-        _told.pop(id(self), None)
+        _told[:] = [one for one in _listening() if one() is not self]
+
+
+def _listening() -> list[ref[Lanes]]:
+    return [one for one in _told if one() is not None]
 
 
 _numbers = count(1)
-_told: WeakValueDictionary[int, Lanes] = WeakValueDictionary()
-_here: ContextVar[Lane | None] = ContextVar("mpccomm.lane", default=None)
+_told: list[ref[Lanes]] = []
+_living: Lanes = Lanes.__new__(Lanes)
+_living.names, _living.makers = {}, {}
+"""Those of threads and tasks that have not ended, and some others."""
+_here: ContextVar[int] = ContextVar("mpccomm.lane", default=-1)
 """The lane of this context. A task begins with a copy of the context of its maker."""
-_of_threads: WeakKeyDictionary[threading.Thread, Lane] = WeakKeyDictionary()
+_of_threads: WeakKeyDictionary[threading.Thread, int] = WeakKeyDictionary()
 _thread = threading.local()
-"""With the ``number`` of the lane of this thread, once it has one."""
-_made: dict[object, Lane] = {}
-
+"""With the ``number`` of the lane of this thread, once it has one; for its tasks with its ``name``, and an empty ``context``."""
 
 of_tasks: dict[object, int] = {}
 """The numbers of tasks, until they have ended. One that runs may have none yet."""
@@ -68,33 +77,51 @@ def lane() -> int:
     try:
         return _thread.number if task is None else of_tasks[task]
     except (AttributeError, KeyError):
-        return _make(task)
+        return _find_for_thread() if task is None else _make_for(task)
 
 
-def _make(task: asyncio.Task[Any] | None) -> int:
+def _find_for_thread() -> int:
     thread = threading.current_thread()
-    found = _of_threads.get(thread) if task is None else _made.get(task)
-    if found is None:
-        name = thread.name.replace("/", "_")
-        maker = None if task is None else _here.get()
+    number = _of_threads.get(thread)
+    if number is None:
         number = next(_numbers)
-        found = Lane(
-            number, -1 if maker is None else maker.number, name if task is None else f"{name}/{task.get_name()}"
-        )
-        _here.set(found)
-        if task is None:
-            _of_threads[thread] = found
-            _thread.number = number
-        else:
-            _made[task] = found
-            of_tasks[task] = number
-            # In a context of its own: that of the caller would keep all that is in it, as long as the task lives.
-            task.add_done_callback(_forget, context=Context())
-        for lanes in list(_told.values()):
-            lanes[number] = found
-    return found.number
+        _tell(number, -1, thread.name.replace("/", "_"))
+        _of_threads[thread] = number
+    _thread.number = number
+    return number
 
 
-def _forget(task: object) -> None:
-    of_tasks.pop(task, None)
-    _made.pop(task, None)
+def _make_for(task: asyncio.Task[Any]) -> int:
+    """Make one: in few steps, since a program may make a task for each message."""
+    here = _thread
+    try:
+        name, context = here.name, here.context
+    except AttributeError:
+        name = here.name = threading.current_thread().name.replace("/", "_")
+        context = here.context = Context()
+    number = next(_numbers)
+    _tell(number, _here.get(), f"{name}/{task.get_name()}")
+    of_tasks[task] = number
+    # In an empty context: that of the caller would keep all that is in it, as long as the task lives.
+    task.add_done_callback(of_tasks.pop, context=context)
+    return number
+
+
+def _tell(number: int, maker: int, name: str) -> None:
+    _here.set(number)
+    _living.add(number, maker, name)
+    for told in _told[:]:
+        lanes = told()
+        if lanes is not None:
+            lanes.add(number, maker, name)
+    if len(_living.names) > 2 * (len(of_tasks) + len(_of_threads) + _SPARE):
+        _forget_the_dead(number - _SPARE)
+
+
+def _forget_the_dead(before: int) -> None:
+    """Forget the lanes of lower numbers that have ended. (One of a higher number may be about to be known for one that lives.)"""
+    alive = {*list(of_tasks.values()), *list(_of_threads.values())}
+    for number in list(_living.names):
+        if number < before and number not in alive:
+            _living.names.pop(number, None)
+            _living.makers.pop(number, None)

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from mpccomm.engine.lanes import Lane
+from mpccomm.engine.lanes import Lanes
 from mpccomm.engine.trail import Book, Called, ReceivedNote
 from mpccomm.protocol.frames import Key, text_of_key
 from mpccomm.trace.record import Phase, Receive, Send, Wait
@@ -51,7 +51,7 @@ class Stayed(NamedTuple):
 class Making:
     """The rows of a record in the making, of times since ``zero``."""
 
-    def __init__(self, zero: float, lanes: Mapping[int, Lane]) -> None:
+    def __init__(self, zero: float, lanes: Lanes) -> None:
         self._zero = zero
         self._lanes = lanes
         self._lines: dict[int, int] = {}
@@ -75,12 +75,12 @@ class Making:
     @property
     def lanes(self) -> list[str]:
         """The names of the lanes."""
-        return [self._lanes[number].name for number in self._lines]
+        return [self._lanes.names[number] for number in self._lines]
 
     @property
     def parents(self) -> list[int]:
         """For each lane the place of the one that has made it; -1: it is not in the record, or a thread."""
-        return [self._lines.get(self._lanes[number].maker, -1) for number in self._lines]
+        return [self._lines.get(self._lanes.makers[number], -1) for number in self._lines]
 
     def add_messages(self, book: Book, taken: Mapping[tuple[int, int], float]) -> None:
         """Add the sends and receives; ``taken`` has when the results of futures were asked for, by peer and number."""

@@ -277,7 +277,7 @@ class Recorder:
         for note in list(self._others):
             made.add(note.note if isinstance(note, _GivenUp) else note)
         for note in self._going_on(now):
-            if note.lane in self._lanes:  # otherwise it has begun since the trace is full
+            if note.lane in self._lanes.names:  # otherwise it has begun since the trace is full
                 made.add(note)
         made.finish()
         return PartyRecord(

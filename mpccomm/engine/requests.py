@@ -308,33 +308,38 @@ class ReceiveCall(Receive):
             if observers is not None and is_outcome(error):
                 tell_of_miss(observers, self, error)
             raise
-        try:
-            if self.expect is not None:
+        if self.expect is not None:
+            try:
                 check(value, self.expect, f"{describe_key(message.key)} from {party}")
-        except BaseException:
-            later = None  # this one counts as received
-            raise
-        finally:
-            if observers is not None:
-                if later is None:
-                    self._tell(observers, message, begun)
-                else:
-                    later.append(partial(self._tell, observers, message, begun))
+            except BaseException:
+                if observers is not None:
+                    self._tell(observers, message, begun)  # this one counts as received
+                raise
+        if observers is None:
+            return value
+        trail = party.trail
+        # Of a call for one message the lane is known; of a future, or a call for several, it is not.
+        if trail is None or self.lane < 0 or observers.each:
+            if later is None:
+                self._tell(observers, message, begun)
+            else:
+                later.append(partial(self._tell, observers, message, begun))
+            return value
+        # The same as `_tell`, without its call: with a trace alone that is so for nearly every message.
+        total = message.total
+        ended = clock() if total > AT_A_STROKE or message.ordered else 0.0
+        row = message.number, total, message.key, self.lane, self.since, message.at, begun, ended
+        if later is None:
+            trail.received.append(row)
+        else:
+            later.append(partial(trail.received.append, row))
         return value
 
     def _tell(self, observers: Observers, message: Incoming, begun: float) -> None:
         """Tell the observers that the message is received."""
-        party = self.party
-        trail = party.trail
-        # Of a call for one message the lane is known; of a future, or a call for several, it is not.
-        if self.lane < 0 or trail is None or message.total > AT_A_STROKE or message.ordered or observers.each:
-            tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
-            if self.asked < math.inf:
-                self._hand_over(observers, message, begun)
-        else:
-            # The same, for nearly every message.
-            row = message.number, message.total, message.key, self.lane, self.since, message.at, begun
-            trail.received.append(row)
+        tell_of_receipt(observers, self.party, message, self.lane, self.since, begun, self.asked)
+        if self.asked < math.inf:
+            self._hand_over(observers, message, begun)
 
     def _hand_over(self, observers: Observers, message: Incoming, begun: float) -> None:
         """Have the observers told when the program gets the message, which is later."""
@@ -523,8 +528,6 @@ class SendCall(Outgoing):
             self._encoded = encoded
         self.called: Called | None = called
         if called is not None:
-            if self.total > AT_A_STROKE or ordered:
-                self.called = *called[:2], party.clock(), awaited
             observers = party.loop_owner.observers
             if observers is not None and observers.each:
                 self.announce(observers)

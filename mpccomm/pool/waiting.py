@@ -27,7 +27,7 @@ from mpccomm.engine.observer import Observers
 from mpccomm.engine.options import SendLimits, Timeout
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
-from mpccomm.engine.trail import AT_A_STROKE
+from mpccomm.engine.trail import AT_A_STROKE, PORTION
 from mpccomm.protocol.receiver import Incoming
 
 T = TypeVar("T")
@@ -111,13 +111,18 @@ class Waiting(BaseChannel):
         begun = clock()
         value = read(message, party)
         trail = party.trail
-        if trail is None or message.total > AT_A_STROKE or message.ordered or observers.each:
+        if trail is None or observers.each:
             tell_of_receipt(observers, party, message, -1, 0.0, begun, math.inf)
         else:
-            # The same, for nearly every message.
+            # The same with a trace alone, for nearly every message.
             owner = party.loop_owner
             lane = lane_of(task_on(owner.home)) or owner.lane()
-            trail.received.append((message.number, message.total, message.key, lane, 0.0, message.at, begun))
+            total = message.total
+            ended = clock() if total > AT_A_STROKE or message.ordered else 0.0
+            rows = trail.received
+            rows.append((message.number, total, message.key, lane, 0.0, message.at, begun, ended))
+            if len(rows) >= PORTION:
+                trail.pack()
         return value
 
     @staticmethod

@@ -16,8 +16,8 @@ def test_a_thread_has_one_and_another_thread_another() -> None:
         assert threads.submit(lane).result() == theirs
     assert lane() == mine != theirs
     lanes = Lanes()
-    assert lanes[mine].name == threading.current_thread().name
-    assert lanes[mine].maker == -1
+    assert lanes.names[mine] == threading.current_thread().name
+    assert lanes.makers[mine] == -1
 
 
 async def test_a_task_has_one_and_knows_the_one_that_has_made_it() -> None:
@@ -29,8 +29,8 @@ async def test_a_task_has_one_and_knows_the_one_that_has_made_it() -> None:
 
     first, again = await asyncio.create_task(child(), name="the child")
     assert first == again != mine
-    assert lanes[first].maker == mine
-    assert lanes[first].name.endswith("/the child")
+    assert lanes.makers[first] == mine
+    assert lanes.names[first].endswith("/the child")
 
 
 async def test_what_is_running_is_found_without_a_call_until_it_has_ended() -> None:
@@ -46,9 +46,43 @@ async def test_what_is_running_is_found_without_a_call_until_it_has_ended() -> N
     assert task not in of_tasks
 
 
+async def test_of_many_tasks_few_are_remembered() -> None:
+    async def child() -> int:
+        return lane()
+
+    mine = lane()
+    lanes = Lanes()
+    numbers = [await asyncio.create_task(child()) for _ in range(3000)]
+    assert [lanes.makers[number] for number in numbers] == [mine] * 3000
+    later = Lanes()
+    assert len(later.names) == len(later.makers) < 3000
+    assert later.names[mine] == lanes.names[mine]
+
+
+async def test_a_task_that_nobody_keeps_is_in_records_that_begin_while_it_runs() -> None:
+    begun, end = asyncio.Event(), asyncio.Event()
+    over = asyncio.Event()
+    numbers = []
+
+    async def child() -> None:
+        numbers.append(lane())
+        begun.set()
+        await end.wait()
+        numbers.append(lane())
+        over.set()
+
+    asyncio.create_task(child(), name="long")  # noqa: RUF006
+    await begun.wait()
+    lanes = Lanes()
+    end.set()
+    await over.wait()
+    assert numbers[0] == numbers[1]
+    assert lanes.names[numbers[0]].endswith("/long")
+
+
 def test_records_are_told_of_those_that_are_made_while_they_are_kept() -> None:
     lanes, later = Lanes(), []
     thread = threading.Thread(target=lambda: later.append(lane()), name="later")
     thread.start()
     thread.join()
-    assert lanes[later[0]].name == "later"
+    assert lanes.names[later[0]] == "later"

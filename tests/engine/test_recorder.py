@@ -41,14 +41,14 @@ async def test_a_full_trace_does_not_go_on_growing(monkeypatch: pytest.MonkeyPat
         for number in range(6):
             await alice.send("Bob", number)
         await until(lambda: trace._recorder._full)
-        before = len(trace._recorder._lanes)
+        before = len(trace._recorder._lanes.names)
         for number in range(20):
             await asyncio.create_task(alice.send("Bob", number))
         task = asyncio.create_task(alice.recv("Bob"))
         handle = asyncio.create_task(alice.recv_any(["Bob"]))
         await asyncio.sleep(0)
         (party,) = trace.record.parties
-        assert len(trace._recorder._lanes) == before >= len(party.lanes)
+        assert len(trace._recorder._lanes.names) == before >= len(party.lanes)
         await bob.send("Alice", 1)
         await bob.send("Alice", 2)
         await asyncio.gather(task, handle)
