@@ -168,11 +168,11 @@ class ThreadFuture(concurrent.futures.Future[T]):
         return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the end, and return the error, or None.
+        """Wait for the end, and return the error, or None: then a message is not received by that, but by `result`.
 
         :raises CommunicationTimeoutError: time is up; what it waits for still lasts
         """
-        return self._outcome(handle_limit(timeout)).error
+        return self._outcome(handle_limit(timeout), looks=False).error
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
         """Call a function with this future when it is done. One thread runs those of all handles of a pool, one after the other.
@@ -230,7 +230,8 @@ class ThreadFuture(concurrent.futures.Future[T]):
             self.outcomes.append(_Outcome(_FINISHED, None, PoolClosedError(why), by_pool=True))
         return bool(why)
 
-    def _outcome(self, timeout: float | None) -> _Outcome:
+    def _outcome(self, timeout: float | None, *, looks: bool = True) -> _Outcome:
+        """Wait for the outcome; where the program looks at it, or it is an error, the message is the program's."""
         if not self.done():
             if self._callbacks.loop_owner.here:
                 raise WrongThreadError(
@@ -252,7 +253,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
         if outcome.state is _CANCELLED:
             raise concurrent.futures.CancelledError
         to_here = self._to_here
-        if to_here is not None:
+        if to_here is not None and (looks or outcome.error is not None):
             try:
                 to_here.look()
                 # From here on the message is the program's. Nothing is called any more until the caller has it: in a call a

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, as_completed, wait
 from random import Random
 from types import FrameType
 from typing import Any
@@ -533,7 +533,7 @@ async def test_one_of_another_loop_that_has_a_callback_is_not_forgotten_on_the_w
         assert await hearing == 5 if outcome == "message" else isinstance(await hearing, Exception)
 
 
-@pytest.mark.parametrize("look", ["wait", "as_completed", "wait for one more"])
+@pytest.mark.parametrize("look", ["wait", "first exception", "exception", "as_completed", "wait for one more"])
 def test_those_that_a_thread_has_waited_for_at_once_and_then_forgets_are_not_passed_by(look: str) -> None:
     interval = sys.getswitchinterval()
     with duo() as (alice, bob):
@@ -544,6 +544,11 @@ def test_those_that_a_thread_has_waited_for_at_once_and_then_forgets_are_not_pas
                 sent = [bob.asend("Alice", number) for number in range(3)]
                 if look == "wait":
                     wait(handles, LIMIT, FIRST_COMPLETED)
+                elif look == "first exception":
+                    handles[0].exception(LIMIT)
+                    wait(handles, LIMIT, FIRST_EXCEPTION)  # this asks those that are done for their errors
+                elif look == "exception":
+                    assert [handle.exception(LIMIT) for handle in handles] == [None] * 3
                 elif look == "as_completed":
                     next(as_completed(handles, LIMIT))
                 else:
