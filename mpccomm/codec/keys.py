@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from itertools import chain, islice
 from operator import countOf
@@ -42,10 +42,12 @@ _NUMBER: Final = 200
 """Of numbers of other kinds: to be compared with one of a third kind, both may have to become numbers of a fourth."""
 _PORTION: Final = 1024
 """Keys that are put into a dict or set at a stroke."""
-_KEY: Final = 10e-6
-"""Seconds of processor time that the search for the place of a key takes at most, beside its hash. A hundredth of it is enough."""
-_PATIENCE: Final = 0.3
+_KEY: Final = 5e-6
+"""Seconds of processor time that the search for the place of a key takes at most, beside its hash. A fiftieth of it is enough."""
+_PATIENCE: Final = 0.1
 """Seconds in one dict or set for what takes longer."""
+_MOVE: Final = 0.5e-6
+"""Seconds for each key beyond that: now and then all have to be moved to a larger table, at once."""
 
 
 def distinct(members: list[Any]) -> list[Any]:
@@ -87,8 +89,8 @@ def arriving(values: list[Any]) -> list[Any]:
             return values
         # Each once: what is there twice, in something that is there twice, and so on, would be there without end.
         holders = {id(item): item for item in level if _holds(type(item))}.values()
-        kinds = set(map(type, chain.from_iterable(holders)))
-        level = chain.from_iterable(holders)
+        level = list(chain.from_iterable(map(_held, holders)))
+        kinds = set(map(type, level))
     arrived: dict[int, Any] = {}
     return [_arrived(value, arrived) for value in values]
 
@@ -101,14 +103,32 @@ def _arrived(value: Any, known: dict[int, Any]) -> Any:
         return value
     found = known.get(id(value))
     if found is None:
-        items = [_arrived(item, known) for item in value]
+        items = [_arrived(item, known) for item in _held(value)]
         # Not by the constructor of a class of the program.
-        known[id(value)] = found = tuple.__new__(kind, items) if issubclass(kind, tuple) else frozenset(items)
+        if issubclass(kind, tuple):
+            found = tuple.__new__(kind, items)
+        elif issubclass(kind, frozenset):
+            found = frozenset(items)
+        else:
+            found = object.__new__(kind)
+            for field, item in zip(_fields(kind), items, strict=True):
+                object.__setattr__(found, field.name, item)
+        known[id(value)] = found
     return found
 
 
 def _holds(kind: type) -> bool:
-    return issubclass(kind, _HOLD)
+    return issubclass(kind, _HOLD) or (is_dataclass(kind) and kind in plugins.REGISTERED)
+
+
+def _held(value: Any) -> Iterable[Any]:
+    """Return what is in a value that holds others."""
+    return value if isinstance(value, _HOLD) else [getattr(value, field.name, None) for field in _fields(type(value))]
+
+
+def _fields(kind: Any) -> list[Field[Any]]:
+    """Return the fields by which instances are compared."""
+    return [field for field in fields(kind) if field.compare]
 
 
 def _arrives_as_value(kind: type) -> bool:
@@ -133,8 +153,8 @@ def filled(made: F, keys: list[Any], items: Iterable[Any]) -> F:
     """Put *items*, one for each of the *keys*, into what was *made*, a dict or set; ValueError where that takes too long.
 
     Also keys of different hashes may all look for their places along the same way, which Python lays by the bits of the hash, and
-    which hostile numbers make as long as they like. Nothing but the time tells. It is that of the processor for this thread, a
-    hundred times what it should be, and counts only in portions of which that is so: whatever else there is to do on the machine.
+    which hostile numbers make as long as they like. Nothing but the time tells. It is that of the processor for this thread, many
+    times what it should be, and counts only in portions of which that is so: whatever else there is to do on the machine.
     """
     if len(keys) <= _PORTION or countOf(map(type, keys), str) == len(keys):
         made.update(items)
@@ -142,7 +162,7 @@ def filled(made: F, keys: list[Any], items: Iterable[Any]) -> F:
     begun = thread_time()
     deque(map(hash, keys), maxlen=0)
     most = _PORTION * _KEY + 4 * (thread_time() - begun) * _PORTION / len(keys)
-    left, rest = _PATIENCE, iter(items)
+    left, rest = _PATIENCE + _MOVE * len(keys), iter(items)
     for _ in range(0, len(keys), _PORTION):
         begun = thread_time()
         made.update(islice(rest, _PORTION))
@@ -224,5 +244,5 @@ def _weight(key: object, most: float) -> float:
             # Each element of one is looked up in the other, where all may have equal hashes.
             rest += [(element, times * len(item)) for element in item]
         elif is_dataclass(kind) and not in_c:
-            rest += [(getattr(item, field.name, None), times) for field in fields(kind) if field.compare]
+            rest += [(element, times) for element in _held(item)]
     return weight

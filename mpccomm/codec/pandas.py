@@ -209,7 +209,9 @@ def _received_index(decoder: Decoder, node: object, length: int | None = None) -
 def _lower_extras(encoder: Encoder, value: Any) -> list[object]:
     duplicates = value.flags.allows_duplicate_labels
     if not duplicates and not all(map(are_distinct_there, value.axes)):
-        raise Refusal("has two labels that would be one, since an Enum member arrives as its value; register its class")
+        raise Refusal(
+            "has two labels that would be one, or can't be compared: an Enum member arrives as its value; register its class"
+        )
     return [_lower_part(encoder, value.attrs, ".attrs"), duplicates]
 
 

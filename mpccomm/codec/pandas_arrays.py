@@ -186,9 +186,10 @@ def _is_for_intervals(dtype: Any) -> bool:
 def _lower_categorical(encoder: Encoder, array: Any) -> object:
     encoder.charge(lazy_size(array.categories))
     node = _array(encoder, "categorical", array.codes, array.categories, array.ordered)
-    if not are_distinct_there(array.categories):
+    if not are_distinct_there(array.categories, missing=False):
         raise Refusal(
-            "has two categories that would be one, since an Enum member arrives as its value; register its class"
+            "has two categories that would be one, or can't be compared, or one that would be missing: an Enum member "
+            "arrives as its value; register its class"
         )
     return node
 

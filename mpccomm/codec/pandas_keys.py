@@ -47,17 +47,22 @@ def check_name(name: Any) -> None:
         raise Refusal("has an Enum member in a name whose value cannot be in one; register its class") from None
 
 
-def are_distinct_there(index: Any) -> bool:
-    """Return whether no element of *index* is there twice when it arrives, where Enum members are their values."""
-    if index.dtype != object:
+def are_distinct_there(index: Any, *, missing: bool = True) -> bool:
+    """Return whether no element of *index* is there twice when it arrives, where Enum members are their values.
+
+    :param missing: whether an element may be missing there
+    """
+    if index.dtype != object or isinstance(index, pd.MultiIndex):
         return True
+    elements = keys.arriving(list(index))
     try:
-        elements = keys.arriving(list(index))
-        return len(set(elements)) == len(elements)
-    except TypeError as error:
+        return len(np.unique(_numbered(elements))) == len(elements) and (
+            missing or not pd.Index(elements, dtype=object, tupleize_cols=False).hasnans
+        )
+    except (TypeError, ValueError) as error:
         if is_interrupt(error):
             raise
-        return True  # what can't be hashed is refused as such
+        return False  # they refuse to be compared
 
 
 def are_distinct(index: Any) -> bool:

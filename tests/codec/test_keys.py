@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from gmpy2 import mpc, mpfr, mpz
 
-from mpccomm import DecodingError, EncodingError
+from mpccomm import DecodingError, EncodingError, Serialization
 from mpccomm.codec import decode, encode
 from mpccomm.codec.abc import Refusal
 from mpccomm.codec.keys import arriving, distinct, filled, received
@@ -46,6 +46,19 @@ class Inner(enum.Enum):
     LIST = ([1],)
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    of: Any
+    number: Any = 0
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    Serialization.register_class(Place)
+    yield
+    Serialization.clear_serialization_logic()
+
+
 Pair = NamedTuple("Pair", [("one", Any), ("other", Any)])  # noqa: UP014
 
 
@@ -73,6 +86,23 @@ def test_members_in_keys_become_values_too(keys: list[Any]) -> None:
         # One alone can be a key, and arrives as what the other is.
         assert decode(encode({keys[0]: 5}).segments) == {keys[1]: 5}
     assert distinct(keys[1:]) == keys[1:]
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [Place(Inner.ONE), Place(1)],
+        [(Place((0, Inner.TWO)),), (Place((0, (1, 2))),)],
+        [Place(Inner.LIST)],
+        [frozenset([Place(1, Place(Inner.LIST))])],
+    ],
+)
+def test_members_in_instances_become_values_too(keys: list[Any]) -> None:
+    for value in (set(keys), dict.fromkeys(keys), [set(keys)] * 30):
+        with pytest.raises(EncodingError, match="Enum member"):
+            encode(value)
+    assert decode(encode({Place(Inner.ONE, 5): 1}).segments) == {Place(1, 5): 1}
 
 
 def test_of_what_is_in_a_key_all_else_stays() -> None:
@@ -125,12 +155,6 @@ def test_what_the_other_side_would_refuse_is_not_sent(keys: list[Any]) -> None:
         distinct(keys)
     with pytest.raises(ValueError, match="equal hashes"):
         received(keys)
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    of: tuple[Fraction, ...]
-    number: int
 
 
 SLOW: dict[str, Callable[[int], Any]] = {

@@ -209,6 +209,8 @@ def test_pandas_without_pyarrow() -> None:
 class Kind(enum.Enum):
     ONE = 1
     LIST = ([1],)
+    NONE = None
+    NAN = float("nan")
 
 
 OBJECTS: dict[str, Callable[[list[Any]], Any]] = {
@@ -235,6 +237,7 @@ def test_a_member_whose_value_can_not_be_hashed_is_no_label(make: Callable[[list
 
 
 def test_two_categories_do_not_become_one() -> None:
+    labels: list[Any]
     for labels in ([Kind.ONE, 1], [(Kind.ONE, 2), (1, 2)]):
         with pytest.raises(EncodingError, match="two categories"):
             encode(OBJECTS["categories"](labels))
@@ -245,6 +248,9 @@ def test_two_categories_do_not_become_one() -> None:
             encode(series.set_flags(allows_duplicate_labels=False))
         one = OBJECTS["labels"](labels[:1]).set_flags(allows_duplicate_labels=False)
         assert round_trip(one).index[0] == labels[1]
+    for labels in ([Kind.NONE, "a"], [Kind.NAN, Kind.NONE], [Decimal(1), "a", np.int64(1)]):
+        with pytest.raises(EncodingError, match=r"missing|compared"):
+            encode(pd.Series(OBJECTS["categories"](labels)))
     categorical = round_trip(OBJECTS["categories"]([Kind.ONE, 2]))
     assert list(categorical.categories) == [1, 2]
 
