@@ -32,7 +32,7 @@ _EACH_PLAIN: Final = 500
 _MOST_PLAIN: Final = 500 * 1000
 """As much of the latter as there is in one dict or set."""
 _PLAIN: Final = frozenset({int, bool, float, complex, str, bytes, type(None)})
-_HOLD: Final = (tuple, frozenset)
+_HOLD: Final = frozenset({tuple, frozenset})
 """What may hold further values where it is a key."""
 _IN_C: Final = 4
 """What a comparison takes at most, in such units, that is not written in Python, as of dates."""
@@ -87,6 +87,8 @@ def arriving(values: list[Any]) -> list[Any]:
     while not any(map(_arrives_as_value, kinds)):
         if not any(map(_holds, kinds)):
             return values
+        if _HOLD.issuperset(kinds) and not any(map(_may_change, set(map(type, chain.from_iterable(level))))):
+            return values  # nearly always: looked at by C code alone
         # Each once: what is there twice, in something that is there twice, and so on, would be there without end.
         holders = {id(item): item for item in level if _holds(type(item))}.values()
         level = list(chain.from_iterable(map(_held, holders)))
@@ -117,13 +119,19 @@ def _arrived(value: Any, known: dict[int, Any]) -> Any:
     return found
 
 
+def _may_change(kind: type) -> bool:
+    return _arrives_as_value(kind) or _holds(kind)
+
+
 def _holds(kind: type) -> bool:
-    return issubclass(kind, _HOLD) or (is_dataclass(kind) and kind in plugins.REGISTERED)
+    return issubclass(kind, tuple | frozenset) or (is_dataclass(kind) and kind in plugins.REGISTERED)
 
 
 def _held(value: Any) -> Iterable[Any]:
     """Return what is in a value that holds others."""
-    return value if isinstance(value, _HOLD) else [getattr(value, field.name, None) for field in _fields(type(value))]
+    if isinstance(value, tuple | frozenset):
+        return value
+    return [getattr(value, field.name, None) for field in _fields(type(value))]
 
 
 def _fields(kind: Any) -> list[Field[Any]]:
