@@ -27,6 +27,7 @@ from mpccomm.transport.tunnel import frame
 from tests.certificates import Folder
 from tests.pools import Log, exchange, until
 from tests.timing import UNIT
+from tests.transport import test_relay
 from tests.transport.test_relay import PARTIES, PATIENCE, SETTINGS, STRANGER, duo, pool_of
 
 Lie = Callable[[JoinedEnd, list[bytes]], list[bytes]]
@@ -107,8 +108,9 @@ def inject(end: JoinedEnd, pieces: list[bytes]) -> list[bytes]:
 
 
 def truncate(end: JoinedEnd, pieces: list[bytes]) -> list[bytes]:
+    # Few bytes: until others have come in their place no end of a connection knows of it, which is to be told from a delay.
     data = b"".join(pieces)
-    return [data[: len(data) // 2]]
+    return [data[: -min(16, len(data) // 2)]]
 
 
 def truncate_and_end(end: JoinedEnd, pieces: list[bytes]) -> list[bytes]:
@@ -131,6 +133,9 @@ async def test_now_and_then(lie: Lie, folder: Folder, relay: LocalRelay, monkeyp
     """All that was sent arrives, once and in order: what was tampered with ends a connection, and is sent again on another."""
     _before.clear()
     liar = Liar(monkeypatch, lie, often=0.1)
+    # What was cut off at the end is noticed when something follows: at the latest that is a sign of life.
+    timing = replace(SETTINGS.timing, heartbeat=5 * UNIT)
+    monkeypatch.setattr(test_relay, "SETTINGS", replace(SETTINGS, timing=timing))
     async with duo(folder, relay.relay) as (alice, bob):
         sends = [alice.asend("Bob", (number, os.urandom(2000))) for number in range(MESSAGES)]
         for number in range(MESSAGES):
