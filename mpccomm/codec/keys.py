@@ -11,7 +11,7 @@ from itertools import chain, islice
 from operator import countOf
 from time import thread_time
 from types import WrapperDescriptorType
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from mpccomm.codec import plugins
 from mpccomm.codec.abc import Refusal
@@ -68,10 +68,12 @@ def _plain(members: list[Any]) -> list[Any]:
     try:
         plain = arriving(members)
         distinct = plain is members or len(set(plain)) == len(plain)
-    except TypeError as error:
-        if is_interrupt(error):
+    except (
+        Exception
+    ) as error:  # a class of the program may raise anything where it meets the value in place of the member
+        if is_passing(error):
             raise
-        raise Refusal("has an Enum member in a key whose value cannot be in one; register its class") from None
+        raise Refusal("has an Enum member in a key whose value cannot be in one; register its class") from error
     if plain is members:
         return members
     if not distinct:
@@ -93,17 +95,21 @@ def arriving(values: list[Any]) -> list[Any]:
         holders = {id(item): item for item in level if _holds(type(item))}.values()
         level = list(chain.from_iterable(map(_held, holders)))
         kinds = set(map(type, level))
-    arrived: dict[int, Any] = {}
-    return [_arrived(value, arrived) for value in values]
+    known: _Known = {}
+    return [_arrived(value, known) for value in values]
 
 
-def _arrived(value: Any, known: dict[int, Any]) -> Any:
+_Known: TypeAlias = dict[int, tuple[object, Any]]
+"""What values have arrived as, by their identity; referred to, so that no other gets the place of one in memory meanwhile."""
+
+
+def _arrived(value: Any, known: _Known) -> Any:
     kind = type(value)
     if _arrives_as_value(kind):
         return _arrived(value.value, known)
     if not _holds(kind):
         return value
-    found = known.get(id(value))
+    _, found = known.get(id(value), (None, None))
     if found is None:
         items = [_arrived(item, known) for item in _held(value)]
         # Not by the constructor of a class of the program.
@@ -115,7 +121,7 @@ def _arrived(value: Any, known: dict[int, Any]) -> Any:
             found = object.__new__(kind)
             for field, item in zip(_fields(kind), items, strict=True):
                 object.__setattr__(found, field.name, item)
-        known[id(value)] = found
+        known[id(value)] = value, found
     return found
 
 
@@ -137,6 +143,11 @@ def _held(value: Any) -> Iterable[Any]:
 def _fields(kind: Any) -> list[Field[Any]]:
     """Return the fields by which instances are compared."""
     return [field for field in fields(kind) if field.compare]
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether what was raised says nothing of the keys that were hashed or compared."""
+    return isinstance(error, RecursionError | MemoryError) or is_interrupt(error)
 
 
 def _arrives_as_value(kind: type) -> bool:

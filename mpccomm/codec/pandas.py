@@ -16,6 +16,7 @@ from pandas.api.extensions import ExtensionArray
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.calendar import zone
+from mpccomm.codec.keys import is_passing
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_arrays import (
     EXTENSIONS,
@@ -30,7 +31,7 @@ from mpccomm.codec.pandas_arrays import (
 )
 from mpccomm.codec.pandas_keys import (
     are_distinct,
-    are_distinct_there,
+    arriving,
     check_hashable,
     check_name,
     hashing_memory,
@@ -39,7 +40,6 @@ from mpccomm.codec.pandas_keys import (
 from mpccomm.codec.pandas_zones import standard
 from mpccomm.codec.scan import ELEMENTS, Holds
 from mpccomm.codec.wire import HEADS, Tag
-from mpccomm.interrupts import is_interrupt
 
 try:
     from pandas.api.internals import create_dataframe_from_blocks as _from_blocks
@@ -95,8 +95,8 @@ def _lower_index(encoder: Encoder, index: Any) -> object:
     # Of elements that are not too many, each as often as it occurs: hashing one takes time for all that is in it.
     try:
         check_hashable(index)
-    except (TypeError, ValueError) as error:
-        if is_interrupt(error):
+    except Exception as error:
+        if is_passing(error):
             raise
         raise Refusal("is an Index with elements that cannot be hashed, or with equal hashes; convert them") from error
     encoder.charge(_INDEX_COST + hashing_memory(index))
@@ -208,7 +208,8 @@ def _received_index(decoder: Decoder, node: object, length: int | None = None) -
 
 def _lower_extras(encoder: Encoder, value: Any) -> list[object]:
     duplicates = value.flags.allows_duplicate_labels
-    if not duplicates and not all(map(are_distinct_there, value.axes)):
+    # Of other labels than objects pandas itself has seen to that.
+    if not duplicates and not all(axis.dtype != object or are_distinct(arriving(axis)) for axis in value.axes):
         raise Refusal(
             "has two labels that would be one, or can't be compared: an Enum member arrives as its value; register its class"
         )

@@ -18,7 +18,7 @@ from pandas.tseries.frequencies import to_offset
 from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.calendar import zone
 from mpccomm.codec.numpy import lower_array
-from mpccomm.codec.pandas_keys import are_distinct, are_distinct_there, lazy_size
+from mpccomm.codec.pandas_keys import are_distinct, arriving, lazy_size
 from mpccomm.codec.pandas_zones import standard
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, MissingExtraError, missing_library
@@ -186,7 +186,8 @@ def _is_for_intervals(dtype: Any) -> bool:
 def _lower_categorical(encoder: Encoder, array: Any) -> object:
     encoder.charge(lazy_size(array.categories))
     node = _array(encoder, "categorical", array.codes, array.categories, array.ordered)
-    if not are_distinct_there(array.categories, missing=False):
+    there = arriving(array.categories)
+    if there.dtype == object and (there.hasnans or not are_distinct(there)):
         raise Refusal(
             "has two categories that would be one, or can't be compared, or one that would be missing: an Enum member "
             "arrives as its value; register its class"

@@ -14,7 +14,6 @@ import pandas as pd
 
 from mpccomm.codec import keys
 from mpccomm.codec.abc import Refusal
-from mpccomm.interrupts import is_interrupt
 
 _NAN: Final = object()
 
@@ -41,38 +40,34 @@ def check_name(name: Any) -> None:
     """Raise Refusal unless a name of labels can be hashed when it arrives."""
     try:
         hash(keys.arriving([name])[0])
-    except TypeError as error:
-        if is_interrupt(error):
+    except Exception as error:
+        if keys.is_passing(error):
             raise
-        raise Refusal("has an Enum member in a name whose value cannot be in one; register its class") from None
+        raise Refusal("has an Enum member in a name whose value cannot be in one; register its class") from error
 
 
-def are_distinct_there(index: Any, *, missing: bool = True) -> bool:
-    """Return whether no element of *index* is there twice when it arrives, where Enum members are their values.
-
-    :param missing: whether an element may be missing there
-    """
+def arriving(index: Any) -> Any:
+    """Return *index* as it arrives, with the values of Enum members; itself if all labels stay."""
     if index.dtype != object or isinstance(index, pd.MultiIndex):
-        return True
-    elements = keys.arriving(list(index))
-    try:
-        return len(np.unique(_numbered(elements))) == len(elements) and (
-            missing or not pd.Index(elements, dtype=object, tupleize_cols=False).hasnans
-        )
-    except (TypeError, ValueError) as error:
-        if is_interrupt(error):
-            raise
-        return False  # they refuse to be compared
+        return index
+    labels = list(index)
+    arrived = keys.arriving(labels)
+    return index if arrived is labels else pd.Index(arrived, dtype=object, tupleize_cols=False)
 
 
 def are_distinct(index: Any) -> bool:
-    """Return whether no element of *index* is there twice."""
+    """Return whether no element of *index* is there twice; False also where that can't be told: they refuse to be compared."""
     if type(index) is pd.RangeIndex or len(index) < 2:
         return True
     if isinstance(index.dtype, pd.ArrowDtype) and len(index) > 2 << 8 * (getattr(index.dtype, "itemsize", 0) or 8):
         # More than there are values; as objects they would take far more memory than they do now.
         return False
-    columns: list[Any] = list(index.codes) if isinstance(index, pd.MultiIndex) else _sortable(index.array)
+    try:
+        columns: list[Any] = list(index.codes) if isinstance(index, pd.MultiIndex) else _sortable(index.array)
+    except Exception as error:
+        if keys.is_passing(error):
+            raise
+        return False
     order = np.lexsort(columns)
     equal = np.ones(len(index) - 1, bool)
     for column in columns:
@@ -115,10 +110,10 @@ def _sortable_array(values: Any) -> list[Any]:
 def _numbered(elements: list[Any]) -> Any:
     """Return a number for each element, the same for equal ones."""
     keys.received(elements, repeated=True)
-    keys.filled({}, elements, zip(elements, elements, strict=True))  # where this is quick, so is the next dict
-    numbers: dict[Any, int] = {}
-    number = numbers.setdefault
-    return np.array([number(_NAN if _is_nan(key) else key, len(numbers)) for key in elements])
+    elements = [_NAN if _is_nan(key) else key for key in elements]
+    places: dict[Any, int] = {}
+    keys.filled(places, elements, zip(elements, range(len(elements)), strict=True))
+    return np.array(list(map(places.__getitem__, elements)), np.intp)
 
 
 def _is_nan(key: object) -> bool:

@@ -39,8 +39,8 @@ MAX_WIRE_LEVELS: Final = 4 * MAX_DEPTH
 INLINE: Final = 4096
 """Buffers of fewer bytes are part of the envelope; longer ones travel as segments, where there is no `ROOM` for them."""
 ROOM: Final = 15 * 1024
-"""Bytes of longer ones that an envelope has room for: a message that is one segment takes a shorter way, up to 16 KiB, than a copy
-takes time."""
+"""Bytes of longer ones that an envelope has room for. A message of one segment, and of no more than 16 KiB, takes a shorter way,
+which saves far more time than the copy takes."""
 MAX_ELEMENTS: Final = 1 << 26
 """Default bound on the objects within one message (67 million)."""
 EXPANSION: Final = 128

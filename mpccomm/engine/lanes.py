@@ -10,6 +10,7 @@ import asyncio
 import threading
 from asyncio import _get_running_loop
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import Context, ContextVar
 from itertools import count
 from typing import Any
@@ -19,8 +20,8 @@ _SPARE = 1000
 """How many lanes that have ended are remembered, in any case, by name."""
 
 
-class Lanes:
-    """What is known of all lanes, also of those that are made later, by their numbers.
+class _Known:
+    """What is known of lanes, by their numbers.
 
     (In two dicts, without an object for each: many of those would set off the garbage collector.)
     """
@@ -29,28 +30,39 @@ class Lanes:
         self.names: dict[int, str] = {}
         self.makers: dict[int, int] = {}
         """The number of the lane that has made it; -1: it is a thread, or was made by something that has no lane."""
-        _told[:] = [*_listening(), ref(self)]
-        self.makers.update(_living.makers)
-        self.names.update(_living.names)
 
     def add(self, number: int, maker: int, name: str) -> None:
         """Take note of one."""
         self.makers[number] = maker
         self.names[number] = name
 
+
+class Lanes(_Known):
+    """What is known of all lanes, also of those that are made later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for told in _told[:]:
+            if told() is None:
+                _tell_no_more(told)
+        _told.append(ref(self))
+        self.makers.update(_living.makers)
+        self.names.update(_living.names)
+
     def close(self) -> None:
         """Hear of no further ones."""
-        _told[:] = [one for one in _listening() if one() is not self]
+        _tell_no_more(ref(self))
 
 
-def _listening() -> list[ref[Lanes]]:
-    return [one for one in _told if one() is not None]
+def _tell_no_more(told: ref[Lanes]) -> None:
+    with suppress(ValueError):  # another thread has done so
+        _told.remove(told)
 
 
 _numbers = count(1)
 _told: list[ref[Lanes]] = []
-_living: Lanes = Lanes.__new__(Lanes)
-_living.names, _living.makers = {}, {}
+"""Changed in single steps of C code, since traces begin and end in any thread."""
+_living = _Known()
 """Those of threads and tasks that have not ended, and some others."""
 _here: ContextVar[int] = ContextVar("mpccomm.lane", default=-1)
 """The lane of this context. A task begins with a copy of the context of its maker."""

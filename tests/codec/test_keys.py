@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 from gmpy2 import mpc, mpfr, mpz
 
@@ -52,9 +53,18 @@ class Place:
     number: Any = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Named:
+    of: Any
+
+    def __hash__(self) -> int:
+        return hash(self.of.name)
+
+
 @pytest.fixture
 def registered() -> Iterator[None]:
     Serialization.register_class(Place)
+    Serialization.register_class(Named)
     yield
     Serialization.clear_serialization_logic()
 
@@ -96,12 +106,18 @@ def test_members_in_keys_become_values_too(keys: list[Any]) -> None:
         [(Place((0, Inner.TWO)),), (Place((0, (1, 2))),)],
         [Place(Inner.LIST)],
         [frozenset([Place(1, Place(Inner.LIST))])],
+        [Named(Inner.ONE)],
+        [(1, Named(Inner.ONE))],
     ],
 )
 def test_members_in_instances_become_values_too(keys: list[Any]) -> None:
     for value in (set(keys), dict.fromkeys(keys), [set(keys)] * 30):
         with pytest.raises(EncodingError, match="Enum member"):
             encode(value)
+    if len(keys) == 1:
+        for value in (pd.Series([1], name=keys[0]), pd.Index(keys, dtype=object, tupleize_cols=False)):
+            with pytest.raises(EncodingError, match=r"Enum member|cannot be hashed"):
+                encode(value)
     assert decode(encode({Place(Inner.ONE, 5): 1}).segments) == {Place(1, 5): 1}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -86,3 +87,22 @@ def test_records_are_told_of_those_that_are_made_while_they_are_kept() -> None:
     thread.start()
     thread.join()
     assert lanes.names[later[0]] == "later"
+
+
+def test_records_that_begin_and_end_in_many_threads_miss_none() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            for _ in range(50):
+                kept = list(threads.map(lambda _: Lanes(), range(16)))
+                list(threads.map(Lanes.close, kept[::2]))
+                thread = threading.Thread(target=lane)
+                thread.start()
+                thread.join()
+                heard = [max(lanes.names) for lanes in kept[1::2]]
+                assert len(set(heard)) == 1
+                assert max(max(lanes.names) for lanes in kept[::2]) < heard[0]
+                del kept
+    finally:
+        sys.setswitchinterval(interval)
