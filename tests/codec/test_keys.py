@@ -111,6 +111,7 @@ def test_members_in_keys_become_values_too(keys: list[Any]) -> None:
     ],
 )
 def test_members_in_instances_become_values_too(keys: list[Any]) -> None:
+    value: Any
     for value in (set(keys), dict.fromkeys(keys), [set(keys)] * 30):
         with pytest.raises(EncodingError, match="Enum member"):
             encode(value)
